@@ -1,0 +1,26 @@
+# Everything is installed into a virtual environment inside the project folder.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test clean
+
+demo: $(VENV)/demo
+	$(RUN) -m examples.digits_cnn
+
+test: $(VENV)/test
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+	$(RUN) -m pytest
+
+# One stamp for each extra: installed once, and again when the project's dependencies change.
+$(VENV)/%: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "optax_adahessian needs Python 3.11 or newer: make $* PYTHON=python3.12"; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,137 @@
+"""Checks of arguments: each error names the argument, shows its value, states the rule and the remedy."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def concrete_number(name: str, value: Any) -> int | float | None:
+    """The Python number behind `value`, or None where only a trace knows it.
+
+    Concrete 0-d arrays count as numbers, since `optax.inject_hyperparams` makes them of every numeric argument.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return None
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)) and np.ndim(value) == 0:
+        value = np.asarray(value).item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"`{name}` (={value!r}) must be a real number or a 0-d array of one, "
+            f"got {type(value).__name__}. Pass a number."
+        )
+    return value  # type: ignore[return-value]
+
+
+def check_unit_interval(name: str, value: Any, *, closed: bool) -> None:
+    """Raises unless 0 <= value < 1, or <= 1 if `closed`."""
+    number = concrete_number(name, value)
+    if number is None or 0 <= number < 1 or (closed and number == 1):
+        return
+    remedy = "Choose a value between 0 and 1."
+    if number == 1 and getattr(value, "dtype", None) in (jax.numpy.bfloat16, jax.numpy.float16):
+        remedy = (
+            f"It was rounded to 1 in {value.dtype.name}: pass `hyperparam_dtype=jnp.float32` to "
+            "`optax.inject_hyperparams`."
+        )
+    raise ValueError(f"`{name}` (={number!r}) must lie in [0, 1{']' if closed else ')'}. {remedy}")
+
+
+def check_non_negative(name: str, value: Any) -> None:
+    """Raises unless 0 <= value < infinity."""
+    number = concrete_number(name, value)
+    if number is not None and not 0 <= number < float("inf"):
+        raise ValueError(f"`{name}` (={number!r}) must be finite and at least 0. Pass 0 to switch it off.")
+
+
+def check_integer(name: str, value: Any, *, minimum: int) -> None:
+    """Raises unless `value` is an integer (of any integer dtype) and at least `minimum`."""
+    if isinstance(value, jax.core.Tracer):
+        if not jax.numpy.issubdtype(value.dtype, jax.numpy.integer):
+            raise TypeError(f"`{name}` must be an integer, got a traced {value.dtype.name}. Pass an integer.")
+        return
+    number = concrete_number(name, value)
+    if not isinstance(number, numbers.Integral):
+        raise TypeError(f"`{name}` (={value!r}) must be an integer. Write it without a fraction, e.g. {minimum + 9}.")
+    if number < minimum:
+        raise ValueError(f"`{name}` (={number!r}) must be at least {minimum}.")
+
+
+def check_static_integer(name: str, value: Any, *, minimum: int) -> None:
+    """Raises unless `value` is a Python integer and at least `minimum`: the program's structure depends on it."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"`{name}` (={value!r}) decides the structure of the program and must be a Python integer, "
+            "not a traced value. Pass it outside of `jax.jit`."
+        )
+    check_integer(name, value, minimum=minimum)
+
+
+def check_floating_dtype(name: str, dtype: Any) -> Any:
+    """The dtype JAX makes of `dtype`, None for None; raises unless it is real and floating."""
+    if dtype is None:
+        return None
+    try:
+        canonical = jax.dtypes.canonicalize_dtype(dtype)
+    except TypeError:
+        canonical = None
+    if canonical is None or not jax.numpy.issubdtype(canonical, jax.numpy.floating):
+        raise TypeError(f"`{name}` (={dtype!r}) must be a floating-point dtype. Pass e.g. jnp.bfloat16.")
+    return canonical
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises unless `value` is a Python bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` (={value!r}) must be True or False.")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, choices))}.")
+
+
+def check_real_leaves(name: str, tree: Any) -> None:
+    """Raises unless every leaf is a real floating-point array: others have no Hessian here."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        where = f"`{name}{jax.tree_util.keystr(path)}`"
+        try:
+            dtype = jax.numpy.result_type(leaf)
+        except TypeError as error:
+            raise TypeError(
+                f"{where} (={leaf!r}) must be an array of real floating-point numbers. "
+                "Keep what is not trained outside of the parameters, e.g. in a second argument."
+            ) from error
+        if not jax.numpy.issubdtype(dtype, jax.numpy.floating):
+            raise TypeError(
+                f"{where} has dtype {dtype.name}; only real floating-point leaves can be differentiated twice here. "
+                "Keep integers outside of the trained parameters (`optax.masked`, `equinox.partition`); store a "
+                "complex parameter as its real and imaginary parts."
+            )
+
+
+def check_like(name: str, tree: Any, params: Any) -> None:
+    """Raises unless `tree` has the structure and the shapes of `params`, naming the first leaf that differs."""
+    expected = dict(jax.tree_util.tree_leaves_with_path(params))
+    given = dict(jax.tree_util.tree_leaves_with_path(tree))
+    for path in [*expected, *given]:
+        leaf = f"{name}{jax.tree_util.keystr(path)}"
+        remedy = f"`{name}` must have the structure and the shapes of the parameters."
+        if path not in given:
+            raise ValueError(f"`{leaf}` is missing, with shape {np.shape(expected[path])} in the parameters. {remedy}")
+        if path not in expected:
+            raise ValueError(f"`{leaf}` (of shape {np.shape(given[path])}) has no counterpart. {remedy}")
+        if np.shape(given[path]) != np.shape(expected[path]):
+            raise ValueError(
+                f"`{leaf}` has shape {np.shape(given[path])}, the parameter {np.shape(expected[path])}. {remedy}"
+            )
+    structure: Any = jax.tree.structure(tree)
+    if structure != jax.tree.structure(params):
+        raise ValueError(
+            f"`{name}` has the structure {structure}, the parameters {jax.tree.structure(params)}. "
+            f"`{name}` must be a pytree of the same containers."
+        )

@@ -1,0 +1,86 @@
+"""The two moments and the direction they give, leaf by leaf."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optax_adahessian._blocks import block_expand, block_mean
+from optax_adahessian._spatial import SpatialAverage
+
+
+def accumulator(leaf: Any) -> Any:
+    """The dtype that the moments of a leaf are computed in: its own, but at least float32."""
+    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def ema_weight(decay: Any, steps: jax.Array, dtype: Any) -> jax.Array:
+    """``1 - decay**steps`` for ``steps >= 1``, without the cancellation where decay is near 1."""
+    # A Python number keeps its double precision: log(0.999) of a float32 is off by 3e-5 of itself.
+    log_decay = jnp.log(decay) if isinstance(decay, jax.Array) else math.log(decay) if decay > 0 else -math.inf
+    return -jnp.expm1(steps.astype(dtype) * log_decay)
+
+
+def zero_second_moment(params: Any, spatial_average: SpatialAverage) -> Any:
+    """Zeros, one for each block, sharded as the blocks of the parameters are."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, p: block_mean(jnp.zeros_like(p, dtype=accumulator(p)), spatial_average.block_shape(path, p)),
+        params,
+    )
+
+
+def squared_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverage) -> Any:
+    """The square of the block mean of |h|, or of h where the average is signed, in the dtype of `nu`."""
+
+    def square(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
+        h = jnp.asarray(h, old.dtype)
+        mean = block_mean(h if spatial_average.signed else jnp.abs(h), spatial_average.block_shape(path, h))
+        if mean.shape != old.shape:
+            raise ValueError(
+                f"`spatial_average` (={spatial_average.name}) stores the second moment of the leaf "
+                f"{jax.tree_util.keystr(path)!r} in shape {mean.shape}, the state has {old.shape}. Use the average "
+                "that the state was initialized with, or initialize it anew."
+            )
+        return jnp.square(mean)
+
+    return jax.tree_util.tree_map_with_path(square, hessian_diag, nu)
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether every entry of every leaf is finite."""
+    finite = jnp.array(True)
+    for leaf in jax.tree.leaves(tree):
+        finite &= jnp.all(jnp.isfinite(leaf))
+    return finite
+
+
+def first_moment(updates: Any, mu: Any, b1: Any) -> Any:
+    """``b1 mu + (1 - b1) g``, not yet rounded to the dtype it is stored in."""
+    return jax.tree.map(lambda g, m: b1 * m.astype(accumulator(g)) + (1 - b1) * g.astype(accumulator(g)), updates, mu)
+
+
+def powered_root(nu: Any, nu_weight: jax.Array, hessian_power: Any) -> Any:
+    """``(nu / nu_weight)^(k/2)``; infinite before the first estimate, when nothing is known of the curvature."""
+    power_is_one = isinstance(hessian_power, (int, float)) and hessian_power == 1
+
+    def leaf_root(v: jax.Array) -> jax.Array:
+        weight = nu_weight.astype(v.dtype)
+        root = jnp.sqrt(v / jnp.where(weight > 0, weight, 1))
+        return jnp.where(weight > 0, root if power_is_one else root**hessian_power, jnp.inf)
+
+    return jax.tree.map(leaf_root, nu)
+
+
+def directions(
+    updates: Any, mu: Any, mu_weight: jax.Array, nu_root: Any, eps: Any, spatial_average: SpatialAverage
+) -> Any:
+    """``mu_hat / (nu_root + eps)`` in the dtype of the gradients."""
+
+    def direction(path: Any, g: jax.Array, m: jax.Array, root: jax.Array) -> jax.Array:
+        denominator = block_expand(root + eps, spatial_average.block_shape(path, g), g)
+        return (m / mu_weight.astype(m.dtype) / denominator).astype(g.dtype)
+
+    return jax.tree_util.tree_map_with_path(direction, updates, mu, nu_root)

@@ -1,0 +1,54 @@
+"""Rademacher probes: random signs in the shape of the parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_adahessian._checks import check_real_leaves
+
+
+def check_key(name: str, key: Any) -> None:
+    """Raises unless `key` is one key: typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
+    if isinstance(key, jax.Array) and key.ndim == 0 and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return
+    raw_shape = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+    if hasattr(key, "dtype") and key.dtype == jnp.uint32 and key.shape == raw_shape:
+        return
+    shown = f"{key.dtype.name}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
+    raise TypeError(
+        f"`{name}` (={shown}) must be one random key. Pass `jax.random.key(0)` or `jax.random.PRNGKey(0)`; "
+        "one of several split keys is `keys[i]`."
+    )
+
+
+def rademacher_like(key: jax.Array, tree: Any) -> Any:
+    """Independent random signs in the structure of `tree`.
+
+    Every entry is +1 or -1 with probability 1/2, so that ``E[z z^T] = I``: the property that makes
+    Hutchinson's estimate ``z * Hz`` unbiased. Each leaf draws from a key of its own; with one key for all,
+    leaves of one shape would share their signs and the estimate would be biased by the blocks of the
+    Hessian that couple them.
+
+    Args:
+      key: a random key, typed or raw.
+      tree: a pytree of real floating-point arrays. None leaves stay None.
+
+    Returns:
+      A pytree with the structure, shapes, dtypes and (under Explicit meshes) shardings of `tree`.
+
+    Raises:
+      TypeError: if `key` is not one key, or a leaf is not a real floating-point array.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax_adahessian as oah
+      >>> z = oah.rademacher_like(jax.random.key(0), {"w": jnp.zeros((2, 3))})
+      >>> bool(jnp.all(jnp.abs(z["w"]) == 1))
+      True
+    """
+    check_key("key", key)
+    check_real_leaves("tree", tree)
+    return optax.tree.random_like(key, jax.tree.map(jnp.asarray, tree), jax.random.rademacher)
