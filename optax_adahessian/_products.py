@@ -10,9 +10,16 @@ import jax
 import jax.numpy as jnp
 
 from optax_adahessian._checks import check_choice, check_like, check_real_leaves
+from optax_adahessian._forward_mode import leaves_a_custom_vjp
 from optax_adahessian._losses import Loss, check_callable, checked_loss
 
 Hvp = Literal["forward_over_reverse", "reverse_over_reverse"]
+
+
+_CANNOT_PUSH = (
+    "`hvp` (='forward_over_reverse') cannot pass this loss: its gradient exists, but JAX cannot push a tangent through "
+    "it (a `custom_vjp` whose rules call a `custom_vjp` again, for example). Pass hvp='reverse_over_reverse'."
+)
 
 
 def check_hvp(hvp: Any) -> None:
@@ -117,11 +124,9 @@ def gradient_and_products(
     except Exception as error:
         # A loss that has no gradient either is the caller's own mistake: its error passes as it is.
         jax.eval_shape(gradient, params)
-        raise TypeError(
-            "`hvp` (='forward_over_reverse') cannot pass this loss: its gradient exists, but JAX cannot push a tangent "
-            "through it (a `custom_vjp` whose rules call a `custom_vjp` again, for example). Pass "
-            f"hvp='reverse_over_reverse'. JAX said: {error}"
-        ) from error
+        raise TypeError(f"{_CANNOT_PUSH} JAX said: {error}") from error
+    if leaves_a_custom_vjp(lambda p, v: jax.jvp(gradient, (p,), (v,), has_aux=True)[1], params, vectors[0]):
+        raise TypeError(_CANNOT_PUSH)
     return value_and_aux, grads, products
 
 
