@@ -1,0 +1,143 @@
+"""What XLA is given: floating-point operations, primitives, compilations."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from models import conv_net, mlp, transformer
+
+import optax_adahessian as oah
+
+PROBLEMS = {
+    "mlp": lambda: mlp(batch_size=256),
+    "conv_net": conv_net,
+    "transformer": lambda: transformer(batch_size=16, length=64),
+}
+
+
+def obj_fn_step(problem, tx):
+    def step(params, state, batch):
+        def obj_fn(p):
+            return problem.loss_fn(p, batch)
+
+        loss, grads = jax.value_and_grad(obj_fn)(params)
+        updates, state = tx.update(grads, state, params, obj_fn=obj_fn)
+        return optax.apply_updates(params, updates), state, loss
+
+    return step
+
+
+def first_order_step(problem, tx, **feed):
+    def step(params, state, batch):
+        loss, grads = jax.value_and_grad(problem.loss_fn)(params, batch)
+        updates, state = tx.update(grads, state, params, **feed)
+        return optax.apply_updates(params, updates), state, loss
+
+    return step
+
+
+def flops(fun, *args):
+    return jax.jit(fun).lower(*args).compile().cost_analysis()["flops"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_flops_by_the_count_of_xla(name):
+    problem, key = PROBLEMS[name](), jax.random.key(0)
+    gradient = flops(jax.value_and_grad(problem.loss_fn), problem.params, problem.batch)
+    one_pass = flops(oah.value_grad_and_hessian_diag(problem.loss_fn), key, problem.params, problem.batch)
+    assert one_pass <= 3.10 * gradient
+
+    tx, adamw = oah.adahessian(), optax.adamw(1e-3)
+    args = problem.params, tx.init(problem.params), problem.batch
+    adamw_step = flops(first_order_step(problem, adamw), problem.params, adamw.init(problem.params), problem.batch)
+    assert flops(obj_fn_step(problem, tx), *args) <= 3.40 * gradient
+    assert flops(first_order_step(problem, tx, hessian_diag=None), *args) <= 1.03 * adamw_step
+
+
+def primitive_counts(fun, *args):
+    """How often each primitive stands in the jaxpr, those of inner jaxprs included."""
+    counts = {}
+
+    def visit(jaxpr):
+        for equation in jaxpr.eqns:
+            counts[equation.primitive.name] = counts.get(equation.primitive.name, 0) + 1
+        for inner in jax.extend.core.jaxprs_in_params({"jaxprs": [e.params for e in jaxpr.eqns]}):
+            visit(inner)
+
+    visit(jax.make_jaxpr(fun)(*args).jaxpr)
+    return counts
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_step_without_an_estimate_has_the_products_of_adamw(name):
+    problem = PROBLEMS[name]()
+    tx, adamw = oah.adahessian(0.1, weight_decay=1e-4), optax.adamw(1e-3)
+    ours = primitive_counts(
+        first_order_step(problem, tx, hessian_diag=None), problem.params, tx.init(problem.params), problem.batch
+    )
+    theirs = primitive_counts(
+        first_order_step(problem, adamw), problem.params, adamw.init(problem.params), problem.batch
+    )
+    assert theirs["dot_general"] > 0
+    for primitive in ("dot_general", "conv_general_dilated"):
+        assert ours.get(primitive, 0) == theirs.get(primitive, 0)
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_interval_1_holds_no_cond(interval):
+    problem = mlp()
+    recommended = optax.inject_hyperparams(oah.adahessian, static_args=("update_interval", "dense_start", "mask"))(
+        learning_rate=0.1, update_interval=interval
+    )
+    for tx in (oah.adahessian(update_interval=interval), recommended):
+        counts = primitive_counts(obj_fn_step(problem, tx), problem.params, tx.init(problem.params), problem.batch)
+        assert counts.get("cond", 0) == (interval > 1)
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_100_steps_are_one_compilation(interval):
+    chex.clear_trace_counter()
+    problem = mlp(batch_size=4, width=8)
+    tx = oah.adahessian(optax.cosine_decay_schedule(0.1, 100), update_interval=interval)
+    step = jax.jit(chex.assert_max_traces(obj_fn_step(problem, tx), n=1))
+    params, state = problem.params, tx.init(problem.params)
+    first_state = state
+    for _ in range(100):
+        params, state, loss = step(params, state, problem.batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, first_state)
+    assert jnp.isfinite(loss)
+
+
+def test_two_compiled_steps_serve_100_steps_of_an_interval():
+    chex.clear_trace_counter()
+    problem = mlp(batch_size=4, width=8)
+    tx = oah.adahessian(0.1)
+    estimate = oah.value_grad_and_hessian_diag(problem.loss_fn)
+
+    def estimating(params, state, key, batch):
+        loss, grads, diag = estimate(key, params, batch)
+        updates, state = tx.update(grads, state, params, hessian_diag=diag)
+        return optax.apply_updates(params, updates), state, loss
+
+    estimating = jax.jit(chex.assert_max_traces(estimating, n=1))
+    skipping = jax.jit(chex.assert_max_traces(first_order_step(problem, tx, hessian_diag=None), n=1))
+    params, state = problem.params, tx.init(problem.params)
+    for t in range(100):
+        if oah.refresh_due(t, 10):
+            params, state, loss = estimating(params, state, jax.random.fold_in(jax.random.key(0), t), problem.batch)
+        else:
+            params, state, loss = skipping(params, state, problem.batch)
+    assert jnp.isfinite(loss)
+
+
+def size(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_the_second_moment_of_rows_is_a_fraction_of_the_parameters():
+    params = conv_net().params
+    state = oah.scale_by_adahessian(spatial_average=oah.SpatialAverage.rows("HWIO")).init(params)
+    assert size(state.nu) <= 0.15 * size(params)
+    assert size(state.mu) == size(params)

@@ -1,0 +1,57 @@
+"""When an estimate is made: exactly where refresh_due says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import optax_adahessian as oah
+
+
+def test_refresh_due_is_the_rule_for_ints_and_arrays():
+    for step in range(30):
+        for interval in (1, 3, 10):
+            for dense in (0, 1, 10):
+                due = oah.refresh_due(step, interval, dense)
+                assert due is (step < dense or step % interval == 0)
+    steps = jnp.arange(30)
+    due = jax.jit(oah.refresh_due)(steps, 7)
+    assert due.dtype == bool
+    np.testing.assert_array_equal(due, [oah.refresh_due(step, 7, dense_start=10) for step in range(30)])
+
+
+def counting_loss(counter):
+    """sum(w^4) / 4 that counts how often its gradient is pushed forward, on the device, as the program runs."""
+
+    @jax.custom_jvp
+    def counted(x):
+        return x
+
+    @counted.defjvp
+    def _(primals, tangents):
+        jax.debug.callback(lambda: counter.append(1))
+        return counted(*primals), *tangents
+
+    return lambda w: jnp.sum(counted(w) ** 4) / 4
+
+
+@pytest.mark.parametrize("interval", [1, 3, 7, 10])
+@pytest.mark.parametrize("dense_start", [0, 1, 10])
+def test_obj_fn_is_differentiated_exactly_on_the_steps_that_are_due(interval, dense_start):
+    counter = []
+    obj_fn = counting_loss(counter)
+    tx = oah.scale_by_adahessian(update_interval=interval, dense_start=dense_start)
+
+    @jax.jit
+    def step(params, state):
+        return tx.update(params**3, state, params, obj_fn=obj_fn)[1]  # the gradient by hand: it counts nothing
+
+    params = jnp.ones(2)
+    state, seen = tx.init(params), []
+    for _ in range(23):
+        before = len(counter)
+        state = jax.block_until_ready(step(params, state))
+        jax.effects_barrier()
+        seen.append(len(counter) > before)
+    assert seen == [oah.refresh_due(t, interval, dense_start) for t in range(23)]
+    assert state.estimator.draws == sum(seen)
