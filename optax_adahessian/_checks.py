@@ -47,17 +47,26 @@ def check_non_negative(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` (={number!r}) must be finite and at least 0. Pass 0 to switch it off.")
 
 
+def check_callable(name: str, fun: Any, example: str) -> None:
+    """Raises unless `fun` can be called."""
+    if not callable(fun):
+        raise TypeError(f"`{name}` (={fun!r}) must be a function. Pass e.g. `{example}`.")
+
+
 def check_integer(name: str, value: Any, *, minimum: int) -> None:
     """Raises unless `value` is an integer (of any integer dtype) and at least `minimum`."""
     if isinstance(value, jax.core.Tracer):
         if not jax.numpy.issubdtype(value.dtype, jax.numpy.integer):
             raise TypeError(f"`{name}` must be an integer, got a traced {value.dtype.name}. Pass an integer.")
         return
-    number = concrete_number(name, value)
+    try:
+        number = concrete_number(name, value)
+    except TypeError:
+        number = None
     if not isinstance(number, numbers.Integral):
-        raise TypeError(f"`{name}` (={value!r}) must be an integer. Write it without a fraction, e.g. {minimum + 9}.")
+        raise TypeError(f"`{name}` (={value!r}) must be an integer. Pass one, e.g. {minimum + 9}.")
     if number < minimum:
-        raise ValueError(f"`{name}` (={number!r}) must be at least {minimum}.")
+        raise ValueError(f"`{name}` (={number!r}) must be at least {minimum}. Pass e.g. {minimum + 9}.")
 
 
 def check_static_integer(name: str, value: Any, *, minimum: int) -> None:

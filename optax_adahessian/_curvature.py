@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adahessian._checks import check_flag, check_real_leaves, check_static_integer
-from optax_adahessian._losses import Loss, check_callable, checked_loss
+from optax_adahessian._checks import check_callable, check_flag, check_real_leaves, check_static_integer
+from optax_adahessian._losses import Loss, checked_loss
 from optax_adahessian._probes import check_key, rademacher_like
 from optax_adahessian._products import Hvp, check_hvp, gradient_and_products
 from optax_adahessian._replicas import (
@@ -73,7 +73,7 @@ def value_grad_and_hessian_diag(
       Hutchinson, "A stochastic estimator of the trace of the influence matrix", Commun. Stat. 18(3), 1989;
       Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57, 2007.
     """
-    check_callable("fun", fun)
+    check_callable("fun", fun, "lambda params, batch: ...")
     check_flag("has_aux", has_aux)
     check_static_integer("num_probes", num_probes, minimum=1)
     check_hvp(hvp)
@@ -160,7 +160,7 @@ def hutchinson(
         del updates, extra_args
         if params is None:
             raise ValueError("`params` (=None) must be given: the Hessian is taken at them. Pass them to `update`.")
-        check_callable("obj_fn", obj_fn)
+        check_callable("obj_fn", obj_fn, "obj_fn=lambda p: loss_fn(p, batch)")
         # A key made here and not above: importing or building an optimizer must not start JAX's runtime.
         base_key = jax.random.key(key) if isinstance(key, int) else key
         draw_key = jax.random.fold_in(base_key, state.draws)

@@ -7,14 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Loss = Callable[[Any], tuple[Any, Any]]  # params -> (scalar, aux)
-
-
-def check_callable(name: str, fun: Any) -> None:
-    """Raises unless `fun` can be called."""
-    if not callable(fun):
-        raise TypeError(f"`{name}` (={fun!r}) must be a function that returns the loss. Pass e.g. `lambda p: loss(p)`.")
 
 
 def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args: Any = (), kwargs: Any = None) -> Loss:
@@ -25,11 +20,7 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
         if has_aux and not (isinstance(out, tuple) and len(out) == 2):
             raise TypeError(f"`{name}` returned {_shown(out)}; with `has_aux=True` it must return a pair (loss, aux).")
         value, aux = out if has_aux else (out, None)
-        try:
-            is_scalar = jnp.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.floating)
-        except TypeError:
-            is_scalar = False
-        if not is_scalar:
+        if not _is_real_scalar(value):
             remedy = "Take the mean or the sum over the batch"
             if isinstance(value, tuple):
                 remedy = "Return the loss alone, or pass `has_aux=True` to `value_grad_and_hessian_diag`"
@@ -39,8 +30,14 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
     return loss
 
 
+def _is_real_scalar(value: Any) -> bool:
+    if not isinstance(value, (float, jax.Array, np.ndarray, np.generic)):
+        return False
+    return jnp.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.floating)
+
+
 def _shown(out: Any) -> str:
     """A value in an error message: shape and dtype for an array, the type's name for anything else."""
-    if isinstance(out, (jax.Array, jax.ShapeDtypeStruct)) or hasattr(out, "dtype"):
+    if hasattr(out, "dtype"):
         return f"{jnp.dtype(out.dtype).name}{list(jnp.shape(out))}"
     return f"a {type(out).__name__}"

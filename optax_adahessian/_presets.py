@@ -15,7 +15,7 @@ _LAYOUTS = {"HWIO": True, "WIO": True, "DHWIO": True, "OIHW": False, "OIW": Fals
 
 def inputs_come_first(kernel: str) -> bool:
     """Whether the layout is (spatial axes, in, out), with dense kernels (in, out)."""
-    if kernel not in _LAYOUTS:
+    if not isinstance(kernel, str) or kernel not in _LAYOUTS:
         raise ValueError(
             f"`kernel` (={kernel!r}) must be 'HWIO' (Flax, Haiku, Keras: dense kernels are (in, out)) or 'OIHW' "
             "(Equinox, PyTorch: (out, in)), also for convolutions in 1 and 3 dimensions."

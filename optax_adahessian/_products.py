@@ -9,9 +9,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from optax_adahessian._checks import check_choice, check_like, check_real_leaves
+from optax_adahessian._checks import check_callable, check_choice, check_like, check_real_leaves
 from optax_adahessian._forward_mode import leaves_a_custom_vjp
-from optax_adahessian._losses import Loss, check_callable, checked_loss
+from optax_adahessian._losses import Loss, checked_loss
 
 Hvp = Literal["forward_over_reverse", "reverse_over_reverse"]
 
@@ -59,7 +59,7 @@ def hessian_vector_product(
       Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 6(1), 1994.
     """
     check_hvp(hvp)
-    check_callable("fun", fun)
+    check_callable("fun", fun, "lambda p: jnp.sum(p**2)")
     check_real_leaves("params", params)
     check_like("vector", vector, params)
     _, _, (product,) = gradient_and_products(checked_loss("fun", fun), params, [vector], hvp)
@@ -88,7 +88,7 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
       >>> [float(x) for x in diag]
       [4.0, 0.0]
     """
-    check_callable("fun", fun)
+    check_callable("fun", fun, "lambda p: jnp.sum(p**2)")
     check_real_leaves("params", params)
     params = jax.tree.map(jnp.asarray, params)
     _, hvp, _ = jax.linearize(jax.grad(checked_loss("fun", fun), has_aux=True), params, has_aux=True)
@@ -122,12 +122,20 @@ def gradient_and_products(
     try:
         grads, products, value_and_aux = _pushforward(gradient, params, vectors)
     except Exception as error:
-        # A loss that has no gradient either is the caller's own mistake: its error passes as it is.
-        jax.eval_shape(gradient, params)
+        if not _can_be_traced(gradient, params):
+            raise  # the loss has no gradient either: its own error passes as it is
         raise TypeError(f"{_CANNOT_PUSH} JAX said: {error}") from error
     if leaves_a_custom_vjp(lambda p, v: jax.jvp(gradient, (p,), (v,), has_aux=True)[1], params, vectors[0]):
         raise TypeError(_CANNOT_PUSH)
     return value_and_aux, grads, products
+
+
+def _can_be_traced(fun: Callable[..., Any], *args: Any) -> bool:
+    try:
+        jax.eval_shape(fun, *args)
+    except Exception:  # noqa: BLE001 - whatever the caller's function raises
+        return False
+    return True
 
 
 def _pushforward(

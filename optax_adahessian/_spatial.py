@@ -9,8 +9,7 @@ from typing import Any
 import jax
 
 from optax_adahessian import _presets
-from optax_adahessian._checks import check_flag, check_static_integer
-from optax_adahessian._losses import check_callable
+from optax_adahessian._checks import check_callable, check_flag, check_static_integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +87,7 @@ class SpatialAverage:
         `path` is the key path of `jax.tree_util.tree_map_with_path`, `leaf` has a shape and a dtype. The sizes
         must divide the axes.
         """
-        check_callable("fn", fn)
+        check_callable("fn", fn, "lambda path, leaf: (1,) * leaf.ndim")
         return cls(f"custom({getattr(fn, '__name__', 'fn')})", fn, _checked(signed))
 
     def block_shape(self, path: Any, leaf: Any) -> tuple[int, ...]:

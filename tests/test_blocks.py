@@ -87,7 +87,7 @@ def test_a_state_of_another_average_is_refused():
         tx.update(params, state, hessian_diag=params)
 
 
-def test_states_of_sharded_and_of_whole_parameters_are_equal():
+def test_update_keeps_the_shardings_of_the_state():
     mesh = jax.make_mesh((8,), ("d",))
     sharded = jax.device_put(jnp.ones((64, 64)), jax.NamedSharding(mesh, jax.P("d", None)))
     tx = oah.adahessian(spatial_average=oah.SpatialAverage.lengths(32, "OIHW"))
