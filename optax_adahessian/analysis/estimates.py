@@ -1,0 +1,75 @@
+"""Hutchinson's estimate against the truth: the identity it rests on, its error, and what its square converges to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from optax_adahessian import value_grad_and_hessian_diag
+
+
+def dense_hessian(fun: Callable[[Any], jax.Array], params: Any) -> jax.Array:
+    """The whole Hessian of `fun`, of shape (n, n), over the n parameters laid end to end."""
+    flat, unravel = ravel_pytree(params)
+    return jax.hessian(lambda p: fun(unravel(p)))(flat)
+
+
+def double_backward_product(fun: Callable[[Any], jax.Array], params: Any, vector: Any) -> Any:
+    r"""The product H z as the gradient of a number, :math:`\nabla \langle \nabla f, z \rangle = H z`.
+
+    The second differentiation treats z as a constant, so that H is never formed. This is how it is written in
+    frameworks with reverse mode alone; `optax_adahessian.hessian_vector_product` gets the same from one `jax.jvp`.
+    """
+
+    def inner_product(p: Any) -> jax.Array:
+        terms = jax.tree.map(jnp.vdot, jax.grad(fun)(p), vector)
+        return sum(jax.tree.leaves(terms), start=jnp.zeros([]))
+
+    return jax.grad(inner_product)(params)
+
+
+def hutchinson_samples(fun: Callable[[Any], jax.Array], params: Any, key: jax.Array, num_samples: int) -> jax.Array:
+    """Independent one-probe estimates z * Hz, of shape (num_samples, n); made by the package's own estimator."""
+    estimate = value_grad_and_hessian_diag(fun)
+    keys = jax.random.split(key, num_samples)
+    return jax.jit(jax.vmap(lambda k: ravel_pytree(estimate(k, params)[2])[0]))(keys)
+
+
+def error_against_probes(samples: jax.Array, diag: jax.Array, counts: Sequence[int]) -> jax.Array:
+    """The root mean square error of the mean of `count` samples, for each count, of shape (len(counts),).
+
+    The mean is over the entries of the diagonal and over as many disjoint groups of `count` samples as there are.
+    """
+
+    def error(count: int) -> jax.Array:
+        groups = len(samples) // count
+        means = samples[: groups * count].reshape(groups, count, -1).mean(axis=1)
+        return jnp.sqrt(jnp.mean((means - diag[None]) ** 2))
+
+    return jnp.stack([error(count) for count in counts])
+
+
+def predicted_error(hessian: jax.Array, counts: Sequence[int]) -> jax.Array:
+    r"""What theory says of `error_against_probes`.
+
+    .. math:: \sqrt{\frac{1}{n} \cdot \frac{1}{d} \sum_{i=1}^{d} \sum_{j \neq i} H_{ij}^2}
+
+    for n probes and d parameters.
+    """
+    off_diagonal = hessian - jnp.diag(jnp.diag(hessian))
+    return jnp.sqrt(jnp.sum(off_diagonal**2) / len(hessian) / jnp.asarray(counts))
+
+
+def row_norms(hessian: jax.Array, num_probes: int = 1) -> jax.Array:
+    r"""The root of the expected square of the estimate, entry by entry, which AdaHessian's denominator tends to.
+
+    .. math:: \sqrt{\mathrm{E}[h_i^2]} = \sqrt{H_{ii}^2 + \frac{1}{n} \sum_{j \neq i} H_{ij}^2}
+
+    With one probe it is the norm of the Hessian's row.
+    """
+    diag = jnp.diag(hessian)
+    return jnp.sqrt(diag**2 + (jnp.sum(hessian**2, axis=1) - diag**2) / num_probes)
