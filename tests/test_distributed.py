@@ -1,0 +1,78 @@
+"""Every way in which JAX spreads a computation gives the run of one device."""
+
+import jax
+import numpy as np
+import pytest
+import ways
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+from ways import AXIS, fed_by_estimate, fed_by_loss
+
+AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
+
+
+def assert_is_the_run_of_one_device(run, feed):
+    alone = ways.one_device(feed)
+    assert alone.losses[-1] < 0.5 * alone.losses[0]
+    np.testing.assert_allclose(run.losses, alone.losses, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("feed", [fed_by_estimate, fed_by_loss])
+def test_pmap(feed):
+    run = ways.by_pmap(feed)
+    assert_is_the_run_of_one_device(run, feed)
+    for stacked in jax.tree.leaves((run.params, run.state)):
+        assert len({replica.tobytes() for replica in np.asarray(stacked)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("feed", "axis_type", "check_vma"),
+    [
+        (fed_by_estimate, AUTO, True),
+        (fed_by_estimate, AUTO, False),
+        (fed_by_estimate, EXPLICIT, True),
+        (fed_by_estimate, EXPLICIT, False),
+        (fed_by_loss, AUTO, True),
+        (fed_by_loss, EXPLICIT, False),
+    ],
+)
+def test_shard_map(feed, axis_type, check_vma):
+    run = ways.by_shard_map(feed, axis_type, check_vma)
+    assert_is_the_run_of_one_device(run, feed)
+    ways.assert_replicas_are_identical((run.params, run.state))
+
+
+@pytest.mark.parametrize("axis_type", [AUTO, EXPLICIT])
+def test_jit_with_a_split_batch(axis_type):
+    run = ways.by_jit(fed_by_estimate, ways.mesh_of(axis_type), P())
+    assert_is_the_run_of_one_device(run, fed_by_estimate)
+    ways.assert_replicas_are_identical((run.params, run.state))
+
+
+@pytest.mark.parametrize(
+    ("feed", "axis_type", "loss"),
+    [
+        (fed_by_estimate, AUTO, ways.loss_fn),
+        (fed_by_loss, AUTO, ways.loss_fn),
+        (fed_by_estimate, EXPLICIT, ways.gathered_by_reshard),
+    ],
+)
+def test_jit_with_fully_sharded_parameters(feed, axis_type, loss):
+    assert_is_the_run_of_one_device(ways.by_jit(feed, ways.mesh_of(axis_type), P(AXIS), loss), feed)
+
+
+@pytest.mark.parametrize(("axis_type", "loss"), [(AUTO, ways.loss_fn), (EXPLICIT, ways.gathered_by_reshard)])
+def test_jit_with_parameters_sharded_over_another_axis_than_the_batch(axis_type, loss):
+    mesh = ways.mesh_of(axis_type, **{AXIS: 2, "model": 4})
+    run = ways.by_jit(fed_by_estimate, mesh, P(None, "model"), loss)
+    assert_is_the_run_of_one_device(run, fed_by_estimate)
+    ways.assert_replicas_are_identical((run.params, run.state))
+
+
+@pytest.mark.parametrize("axis_type", [AUTO, EXPLICIT])
+@pytest.mark.parametrize("params_spec", [P(), P(AXIS)], ids=["replicated", "fully_sharded"])
+def test_jit_with_the_loss_in_shard_map(axis_type, params_spec):
+    mesh = ways.mesh_of(axis_type)
+    run = ways.by_jit(fed_by_estimate, mesh, params_spec, ways.loss_in_shard_map(mesh, params_spec))
+    assert_is_the_run_of_one_device(run, fed_by_estimate)
+    ways.assert_replicas_are_identical((run.params, run.state))
