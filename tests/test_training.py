@@ -1,0 +1,26 @@
+"""What the interval costs in the end: nothing, with the dense start."""
+
+import numpy as np
+import pytest
+
+from benchmarks import digits_mlp
+from examples import digits_cnn
+
+
+@pytest.mark.long
+def test_interval_10_reaches_the_test_loss_of_interval_1():
+    means = [
+        np.mean([digits_mlp.final_loss(digits_mlp.adahessian(interval, 10, rows=True), seed=seed) for seed in range(3)])
+        for interval in (1, 10)
+    ]
+    assert means[1] <= 1.05 * means[0]
+
+
+@pytest.mark.long
+def test_the_demo_trains_both_optimizers_and_draws(tmp_path, capsys):
+    picture = tmp_path / "curves.png"
+    runs = digits_cnn.main(["--steps", "60", "--picture", str(picture)])
+    assert picture.stat().st_size > 10_000
+    for run in runs.values():
+        assert run.losses[-10:].mean() < 0.5 * run.losses[:10].mean()
+    assert "AdamW steps" in capsys.readouterr().out
