@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_INPUTS = np.random.default_rng(1).normal(size=(32, 3))
+_TARGETS = np.sin(_INPUTS[:, 0]) + _INPUTS[:, 1] * _INPUTS[:, 2]
+
 
 def small_network() -> tuple[Callable[[Any], jax.Array], dict[str, jax.Array]]:
     """The loss of a network with 3 inputs, 4 tanh units and one output on 32 fixed examples, and its 21 parameters.
@@ -16,13 +19,15 @@ def small_network() -> tuple[Callable[[Any], jax.Array], dict[str, jax.Array]]:
     The loss is the mean squared error against sin(x_1) + x_2 x_3; the parameters are drawn, not trained.
     """
     generator = np.random.default_rng(0)
-    x, w1, w2 = generator.normal(size=(32, 3)), generator.normal(size=(3, 4)), generator.normal(size=4)
-    target = np.sin(x[:, 0]) + x[:, 1] * x[:, 2]
-    weights = {"w1": w1 / np.sqrt(3), "b1": np.zeros(4), "w2": w2 / 2, "b2": np.zeros(())}
-    params = jax.tree.map(jnp.asarray, weights)
+    weights = {
+        "w1": generator.normal(size=(3, 4)) / np.sqrt(3),
+        "b1": np.zeros(4),
+        "w2": generator.normal(size=4) / 2,
+        "b2": np.zeros(()),
+    }
+    return _loss_fn, jax.tree.map(jnp.asarray, weights)
 
-    def loss_fn(p: Any) -> jax.Array:
-        hidden = jnp.tanh(x @ p["w1"] + p["b1"][None])
-        return jnp.mean((hidden @ p["w2"] + p["b2"] - target) ** 2)
 
-    return loss_fn, params
+def _loss_fn(params: Any) -> jax.Array:
+    hidden = jnp.tanh(jnp.asarray(_INPUTS) @ params["w1"] + params["b1"][None])
+    return jnp.mean((hidden @ params["w2"] + params["b2"] - jnp.asarray(_TARGETS)) ** 2)

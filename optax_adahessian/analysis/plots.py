@@ -61,10 +61,11 @@ def draw_losses(ax: Axes, paths: Mapping[str, Path]) -> None:
     for (name, loss), color, marker in zip(losses.items(), COLORS, MARKERS, strict=False):
         shown = np.where(loss > 0, loss, np.nan) if logarithmic else loss
         ax.plot(shown, color=color, marker=marker, markevery=max(1, len(loss) // 12), markersize=5, label=name)
-    # A path that diverges would squeeze all others into one line.
+    # A path that diverges, or one at rounding error, would squeeze all others into one line.
     if logarithmic:
         ax.set_yscale("log")
-        ax.set_ylim(top=min(ax.get_ylim()[1], 1e3 * start))
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(max(bottom, 1e-18 * start), min(top, 1e3 * start))
     else:
         ax.set_ylim(top=min(ax.get_ylim()[1], start + 2 * (start - lowest + 1)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,46 @@
+"""The documentation site: `sphinx-build -W -b html docs out/site`."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "_extensions"))
+
+import optax_adahessian
+
+project = "optax_adahessian"
+author = copyright = "The optax_adahessian authors"
+version = release = optax_adahessian.__version__
+
+extensions = ["mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+exclude_patterns = ["figures"]
+
+default_role = "py:obj"  # a link where the name is known, code where it is not: the docstrings write `name`
+highlight_language = "text"  # of blocks that name none: what a program prints
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Reference", "References")]
+
+html_theme = "furo"
+html_title = f"optax_adahessian {version}"
+html_static_path = ["_static"]
+html_css_files = ["formulas.css"]
+html_math_renderer = "mathml"
+html_copy_source = False
+html_show_search_summary = False  # summaries are fetched page by page, which browsers refuse to files on disk
+html_show_sphinx = False
+html_show_copyright = False
+
+
+def link_to_pages(app, path, parent, text) -> None:
+    """The project's own CHANGELOG.md and CONTRIBUTING.md are pages here: links between them lead to these."""
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        text[0] = text[0].replace(f"]({name})", f"]({name.lower()})")
+
+
+def setup(app) -> None:
+    app.connect("include-read", link_to_pages)

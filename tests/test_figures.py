@@ -1,0 +1,67 @@
+"""The documentation's figures: each can be drawn with labels, and shows what its text says."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from docs.figures import paths
+from docs.figures.__main__ import FIGURES
+from docs.figures.estimation import HESSIAN
+from docs.figures.models import W, parabola
+from optax_adahessian.analysis.palette import COLORS
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+WITHOUT_AXES = {"probes.png", "two_dimensions.png"}  # tables, drawn
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_has_labelled_axes_on_white(name: str) -> None:
+    figure = FIGURES[name]()
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    visible = [ax for ax in figure.axes if ax.axison]
+    assert bool(visible) == (name not in WITHOUT_AXES)
+    for ax in visible:
+        shared_x = any(other is not ax for other in ax.get_shared_x_axes().get_siblings(ax))
+        shared_y = any(other is not ax for other in ax.get_shared_y_axes().get_siblings(ax))
+        assert ax.get_xlabel() or shared_x
+        assert ax.get_ylabel() or shared_y
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_committed_and_shown(name: str) -> None:
+    assert (DOCS / "images" / name).is_file()
+    assert any(f"images/{name}" in page.read_text() for page in DOCS.glob("*.md"))
+
+
+def test_adahessian_ends_lower_than_gradient_descent_in_three_steps() -> None:
+    descent, ours = (np.asarray(path.losses) for path in paths.three_paths().values())
+    # Its rate 2/(2 + 10) shrinks both coordinates by 2/3 a step: from 6 to 6 (2/3)^6.
+    np.testing.assert_allclose(descent, 6 * (2 / 3) ** (2 * np.arange(4)), rtol=1e-5)
+    assert ours[-1] < 1e-12 < descent[-1]
+
+
+def test_gradient_lines_touch_both_functions() -> None:
+    for curvature in (0.4, 4.0):
+        value, slope = parabola(W, curvature), (parabola(W + 1e-6, curvature) - parabola(W - 1e-6, curvature)) / 2e-6
+        np.testing.assert_allclose([value, slope], [1, -1], rtol=1e-9)
+
+
+def test_matrix_of_the_probes_figure_is_a_hessian() -> None:
+    np.testing.assert_array_equal(HESSIAN, HESSIAN.T)
+
+
+def test_colors_differ_in_lightness_or_blueness_for_colour_blind_readers() -> None:
+    """Red and green merge for most of them; what is left is lightness and the axis from blue to yellow."""
+
+    def seen(color: str) -> np.ndarray:
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color))
+        yellow = 0.29 * red + 0.71 * green  # protanopes and deuteranopes see one mixture of the two
+        return np.array([yellow, blue]) ** (1 / 2.4)
+
+    for i, first in enumerate(COLORS):
+        for second in COLORS[i + 1 :]:
+            assert np.linalg.norm(seen(first) - seen(second)) > 0.1, (first, second)
