@@ -149,7 +149,7 @@ def draw(runs, path):
 def main(argv=None):
     """Trains with both optimizers, prints the table and writes the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=800, help="training steps of each optimizer (default: 800)")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of each optimizer (default: 600)")
     parser.add_argument("--batch-size", type=int, default=128, help="images per step (default: 128)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
     parser.add_argument("--picture", type=Path, default=Path("out/digits_cnn.png"), help="where the curves go")
@@ -158,8 +158,11 @@ def main(argv=None):
     batches, test_data = load_data(options.steps, options.batch_size, options.seed)
     params = model.init(jax.random.key(options.seed), batches[0][0])
 
+    # Chosen on a quarter of the training digits, held out: AdaHessian's rate, b2 and warm-up among eight settings,
+    # AdamW's rate and warm-up among six. The long warm-up is for AdaHessian: early on the curvature changes faster than
+    # an estimate every 10 steps can follow. It makes no difference to AdamW.
     def schedule(peak):
-        return optax.warmup_cosine_decay_schedule(0.0, peak, options.steps // 20, options.steps)
+        return optax.warmup_cosine_decay_schedule(0.0, peak, options.steps // 5, options.steps)
 
     adahessian = oah.adahessian(schedule(0.15), b2=0.98, spatial_average=oah.SpatialAverage.rows("HWIO"))
     adamw = optax.adamw(schedule(0.006))
