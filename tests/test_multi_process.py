@@ -1,0 +1,63 @@
+"""Several processes over JAX's runtime: the example, as it is started on one machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+import optax_adahessian as oah
+from examples import digits
+
+ROOT = Path(__file__).parent.parent
+# Halves the time to compile. The flag is read by the processes, this one has its own.
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+STEPS = 60
+
+
+def run(checkpoints, *flags, entry=("-m", "examples.multi_process")):
+    command = [sys.executable, *entry, "--steps", STEPS, "--checkpoint-every", 20, "--checkpoints", checkpoints, *flags]
+    done = subprocess.run(
+        [*map(str, command)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def saved_params(checkpoints):
+    params = digits.init_params(jax.random.key(0))
+    like = params, oah.adahessian(optax.constant_schedule(0.1)).init(params)
+    with ocp.CheckpointManager(checkpoints) as manager:
+        assert manager.latest_step() == STEPS
+        return manager.restore(STEPS, args=ocp.args.StandardRestore(like))[0]
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    checkpoints = tmp_path_factory.mktemp("two_processes")
+    return checkpoints, run(checkpoints, "--processes", 2, "--devices", 2)
+
+
+@pytest.mark.long
+def test_two_processes_end_with_the_same_parameters_as_one(two_processes, tmp_path):
+    checkpoints, lines = two_processes
+    script = (str(ROOT / "examples" / "multi_process.py"),)
+    alone = run(tmp_path, "--processes", 1, "--devices", 4, entry=script)
+    assert lines[-1].startswith("2 processes, 4 devices: ")
+    assert alone[-1].startswith("1 processes, 4 devices: ")
+    assert "all ended with the same parameters" in lines[-1]
+    pairs = zip(jax.tree.leaves(saved_params(checkpoints)), jax.tree.leaves(saved_params(tmp_path)), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.long
+def test_a_run_survives_the_loss_of_a_process(two_processes, tmp_path):
+    lines = run(tmp_path, "--processes", 2, "--devices", 2, "--fail-at", 50)
+    assert any("starting all of them again from the last checkpoint" in line for line in lines)
+    assert lines[-1] == two_processes[1][-1]  # the fingerprint of all bits of the parameters, too
