@@ -78,6 +78,11 @@ def is_flattened(param: dict[str, Any]) -> bool:
     return averaging["type"] == "flat_block" and not _run_as_block(tuple(param["shape"]), averaging["size"])
 
 
+def converts(case_id: str) -> bool:
+    """Whether the two layouts of a case differ: some leaf has inputs and outputs."""
+    return any(len(param["shape"]) >= 2 and not is_flattened(param) for param in CASES[case_id]["params"])
+
+
 def spatial_average(case_id: str, layout: Layout) -> oah.SpatialAverage:
     """The preset that names what the original did; `custom` where none does."""
     case = CASES[case_id]
