@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with jax.enable_x64(True):
             print(options.run(options))
-    except (ValueError, TypeError) as error:
+    except (OSError, TypeError, ValueError) as error:
         parser.exit(2, f"optax-adahessian {options.command}: error: {error}\n")
 
 
@@ -103,7 +103,7 @@ def _add_path(commands: Any) -> None:
     )
     probes = path.add_mutually_exclusive_group()
     probes.add_argument(
-        "--probes", type=integer(1, 256), default=1, metavar="N", help="random vectors for each estimate; default 1"
+        "--probes", type=integer(1, 1000), default=1, metavar="N", help="random vectors for each estimate; default 1"
     )
     probes.add_argument(
         "--probes-from",

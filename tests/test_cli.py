@@ -137,7 +137,7 @@ REFUSED = {
     "path --start 1 nan": "argument --start: nan must be a finite number",
     "path --steps 0": "argument --steps: 0 must lie between 1 and 100000",
     "path --steps 1.5": "argument --steps: invalid integer value: '1.5'",
-    "path --probes 0": "argument --probes: 0 must lie between 1 and 256",
+    "path --probes 0": "argument --probes: 0 must lie between 1 and 1000",
     "path --b1 1": "`b1` (=1.0) must lie in [0, 1)",
     "path --b2 -0.1": "`b2` (=-0.1) must lie in [0, 1)",
     "path --eps -1": "`eps` (=-1.0) must be finite and at least 0",

@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adahessian import adahessian, hutchinson
+from optax_adahessian import adahessian
 from optax_adahessian.analysis.optimizers import OPTIMIZERS
 from optax_adahessian.analysis.recorded import read_probes, recorded_probes
 from optax_adahessian.analysis.surfaces import Surface, as_surface
@@ -34,17 +35,20 @@ def run_path(options: argparse.Namespace) -> str:
 
 
 def _adahessian(options: argparse.Namespace) -> optax.GradientTransformation:
+    probes: Any
     if options.probes_from:
-        estimator = recorded_probes(read_probes(options.probes_from, options.steps))
+        probes = read_probes(options.probes_from, options.steps)
     else:
-        estimator = hutchinson(num_probes=options.probes, key=options.seed)
+        # Drawn beforehand: `hutchinson` unrolls its probes, and hundreds of them take minutes to compile.
+        shape = (options.steps, options.probes, 2)
+        probes = jax.random.rademacher(jax.random.key(options.seed), shape, dtype=jnp.int8)
     return adahessian(
         options.learning_rate,
         b1=options.b1,
         b2=options.b2,
         eps=options.eps,
         hessian_power=options.hessian_power,
-        hessian_diagonal_fn=estimator,
+        hessian_diagonal_fn=recorded_probes(probes),
     )
 
 
@@ -86,4 +90,4 @@ def _as_json(surface: Surface, paths: dict[str, Path], options: argparse.Namespa
         }
         for name, path in paths.items()
     ]
-    return json.dumps({"function": surface.formula, "dtype": str(jax.numpy.result_type(float)), "paths": runs})
+    return json.dumps({"function": surface.formula, "dtype": str(jnp.result_type(float)), "paths": runs})
