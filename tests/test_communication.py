@@ -64,10 +64,16 @@ def test_plain_jit_reduces_once_what_a_loss_in_shard_map_sums():
     assert communicated(program) == {"all-reduce": 2 * BYTES + LOSS_BYTES}
 
 
-def test_fully_sharded_parameters_are_gathered_and_their_tangents_too():
+@pytest.mark.parametrize(("feed", "worth"), [(ways.fed_by_estimate, 2), (ways.without_estimate, 1)])
+def test_fully_sharded_parameters_are_gathered_and_so_are_their_tangents(feed, worth):
     mesh = ways.mesh_of(AxisType.Auto)
-    program = program_of(ways.fed_by_estimate(ways.optimizer(), ways.loss_in_shard_map(mesh, P(AXIS))), mesh, P(AXIS))
-    total = communicated(program)
-    assert total["all-gather"] == 2 * BYTES
-    assert total["reduce-scatter"] == 2 * BYTES / jax.device_count()
-    assert total["all-reduce"] < 0.1 * BYTES  # the loss, and the block means over an axis that is sharded
+    total = communicated(program_of(feed(ways.optimizer(), ways.loss_in_shard_map(mesh, P(AXIS))), mesh, P(AXIS)))
+    assert total["all-gather"] == worth * BYTES
+    assert total["reduce-scatter"] == worth * BYTES / jax.device_count()  # a result is one device's part
+    blocks = 4 * sum(leaf.shape[1] for leaf in jax.tree.leaves(PARAMS))
+    assert total["all-reduce"] == LOSS_BYTES + (blocks if worth == 2 else 0)
+
+
+def test_plain_jit_gathers_fully_sharded_parameters_once():
+    program = program_of(ways.fed_by_estimate(ways.optimizer()), ways.mesh_of(AxisType.Auto), P(AXIS))
+    assert communicated(program)["all-gather"] == BYTES
