@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import ways
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ways import AXIS
 
@@ -69,3 +69,32 @@ def test_a_batch_that_does_not_split():
     estimate = oah.value_grad_and_hessian_diag(loss_fn, axis_name=AXIS)
     with pytest.raises(ValueError, match=r"evenly divisible"):
         in_shard_map(lambda params, batch: estimate(KEY, params, batch), P(), jnp.ones((6, 2)))
+    with pytest.raises(ValueError, match=r"evenly divide"):
+        jax.device_put(jnp.ones((6, 2)), NamedSharding(ways.mesh_of(AxisType.Auto), P(AXIS)))
+
+
+def whole_loss(params, batch):
+    whole = jax.lax.all_gather(params["w"], AXIS, tiled=True)
+    return jax.lax.pmean(jnp.mean(batch) * jnp.sum(whole) ** 2, AXIS)
+
+
+def test_one_probe_for_the_parts_of_sharded_parameters_is_refused():
+    # Every device would draw the same signs for its own part: E[z z^T] would not be I.
+    estimate = oah.value_grad_and_hessian_diag(whole_loss)
+    with pytest.raises(TypeError, match="varying"):
+        in_shard_map(lambda params, batch: estimate(KEY, params, batch), P(AXIS))
+    own_key = lambda: jax.random.fold_in(KEY, jax.lax.axis_index(AXIS))
+    loss, _, _ = in_shard_map(lambda params, batch: estimate(own_key(), params, batch), P(AXIS))
+    assert float(loss) == jnp.sum(PARAMS["w"]) ** 2
+
+
+def test_an_update_of_sharded_parameters_inside_shard_map_is_refused_by_out_specs():
+    tx = oah.scale_by_adahessian()
+
+    def whole_step(params, batch):
+        del batch
+        updates, state = tx.update(params, tx.init(params), params, hessian_diag=params)
+        return state.rejected, updates, updates
+
+    with pytest.raises(ValueError, match=r"out_specs"):
+        in_shard_map(whole_step, P(AXIS))
