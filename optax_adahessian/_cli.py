@@ -44,7 +44,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; wrong input ends with a message on stderr and exit status 2."""
-    parser = _parser()
+    parser = build_parser()
     options = parser.parse_args(argv)
     try:
         with jax.enable_x64(True):
@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.exit(2, f"optax-adahessian {options.command}: error: {error}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of both commands; what it returns has the function to run in `run`."""
     parser = argparse.ArgumentParser(
         prog="optax-adahessian",
         description="Look at AdaHessian: its path over a function, its estimate of the Hessian. Computes in float64.",

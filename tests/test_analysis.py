@@ -52,13 +52,17 @@ def test_trajectory_is_the_loop_written_out() -> None:
     tx = optax.chain(optax.clip(1.0), oah.adahessian(0.3))
     path = trajectory(tx, fun, start, steps=5)
 
-    point, state, points = start, tx.init(start), [start]
-    for _ in range(5):
-        updates, state = tx.update(jax.grad(fun)(point), state, point, obj_fn=fun)
-        point = optax.apply_updates(point, updates)
-        points.append(point)
-    np.testing.assert_allclose(path.points, jnp.stack(points), rtol=1e-5)
-    np.testing.assert_allclose(path.losses, [fun(p) for p in points], rtol=1e-5)
+    @jax.jit
+    def step(point, state):
+        loss, grads = jax.value_and_grad(fun)(point)
+        updates, state = tx.update(grads, state, point, obj_fn=fun)
+        return optax.apply_updates(point, updates), state, loss
+
+    point, state = start, tx.init(start)
+    for expected_point, expected_loss in zip(path.points, path.losses, strict=True):
+        np.testing.assert_allclose(point, expected_point, rtol=1e-5)
+        point, state, loss = step(point, state)
+        np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*OPTIMIZERS, "lbfgs", "polyak_sgd"])
@@ -111,13 +115,16 @@ def test_recorded_probes_repeat_a_run() -> None:
     probes = np.random.default_rng(0).choice([-1, 1], size=(6, 3, 2))
     path = trajectory(oah.adahessian(hessian_diagonal_fn=recorded_probes(probes)), fun, [-2.0, -1.0], steps=6)
 
-    point, tx = jnp.array([-2.0, -1.0]), oah.adahessian()
-    state = tx.init(point)
-    for z in probes:
-        hessian = jax.hessian(fun)(point)
-        diag = jnp.mean(jnp.stack([s * (hessian @ s) for s in z.astype(np.float32)]), axis=0)
+    @jax.jit
+    def step(point, state, z):
+        diag = jnp.mean(z * (z @ jax.hessian(fun)(point)), axis=0)
         updates, state = tx.update(jax.grad(fun)(point), state, point, hessian_diag=diag)
-        point = optax.apply_updates(point, updates)
+        return optax.apply_updates(point, updates), state
+
+    tx, point = oah.adahessian(), jnp.array([-2.0, -1.0])
+    state = tx.init(point)
+    for z in probes.astype(np.float32):
+        point, state = step(point, state, z)
     np.testing.assert_allclose(path.points[-1], point, rtol=1e-4)
 
 

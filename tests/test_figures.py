@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -20,7 +21,8 @@ WITHOUT_AXES = {"probes.png", "two_dimensions.png"}  # tables, drawn
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_has_labelled_axes_on_white(name: str) -> None:
-    figure = FIGURES[name]()
+    with jax.enable_x64(True):
+        figure = FIGURES[name]()
     assert figure.get_facecolor() == (1, 1, 1, 1)
     visible = [ax for ax in figure.axes if ax.axison]
     assert bool(visible) == (name not in WITHOUT_AXES)

@@ -29,5 +29,6 @@ def small_network() -> tuple[Callable[[Any], jax.Array], dict[str, jax.Array]]:
 
 
 def _loss_fn(params: Any) -> jax.Array:
-    hidden = jnp.tanh(jnp.asarray(_INPUTS) @ params["w1"] + params["b1"][None])
-    return jnp.mean((hidden @ params["w2"] + params["b2"] - jnp.asarray(_TARGETS)) ** 2)
+    inputs, targets = (jnp.asarray(data, params["w1"].dtype) for data in (_INPUTS, _TARGETS))
+    hidden = jnp.tanh(inputs @ params["w1"] + params["b1"][None])
+    return jnp.mean((hidden @ params["w2"] + params["b2"] - targets) ** 2)
