@@ -23,7 +23,8 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"
 napoleon_numpy_docstring = False
-napoleon_custom_sections = [("Reference", "References")]
+# Returns as text: Napoleon would take what stands before a colon for a type.
+napoleon_custom_sections = ["Returns", ("Reference", "References")]
 
 html_theme = "furo"
 html_title = f"optax_adahessian {version}"
