@@ -49,16 +49,15 @@ def final_losses(tx: optax.GradientTransformation, seeds: Sequence[int] = (0, 1,
     tx = optax.with_extra_args_support(tx)
 
     def run(key: jax.Array, train: Any, test: Any) -> jax.Array:
-        def step(carry: Any, key: jax.Array) -> Any:
+        def step(carry: Any, rows: jax.Array) -> Any:
             params, state = carry
-            rows = jax.random.randint(key, (BATCH_SIZE,), 0, len(train[1]))
             batch = train[0][rows], train[1][rows]
             grads = jax.grad(loss_fn)(params, batch)
             updates, state = tx.update(grads, state, params, obj_fn=lambda p: loss_fn(p, batch))
             return (optax.apply_updates(params, updates), state), None
 
-        params = init(key)
-        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(key, STEPS))
+        params, rows = init(key), jax.random.randint(key, (STEPS, BATCH_SIZE), 0, len(train[1]))
+        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), rows)
         return loss_fn(params, test)
 
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
@@ -71,12 +70,10 @@ def adahessian(
     dense_start: int,
     spatial_average: oah.SpatialAverage | None = None,
     peak: float = 0.1,
-    b2: float = 0.999,
 ) -> optax.GradientTransformation:
     """AdaHessian as the studies of this problem use it: a cosine schedule from `peak` to 0."""
     return oah.adahessian(
         optax.cosine_decay_schedule(peak, STEPS),
-        b2=b2,
         update_interval=interval,
         dense_start=dense_start,
         spatial_average=spatial_average or oah.SpatialAverage.rows("HWIO"),
