@@ -120,6 +120,7 @@ def launch(args):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))  # so that `finally` ends them all
     common = [sys.executable, __file__, *sys.argv[1:], "--coordinator", coordinator]
     processes = [subprocess.Popen([*common, "--process-id", str(i)]) for i in range(args.processes)]
     try:

@@ -1,7 +1,9 @@
 """Micro-batches inside one step, and what `optax.MultiSteps` makes of them."""
 
+import functools
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from optax.microbatching import AccumulationType
 import optax_adahessian as oah
 from examples.gradient_accumulation import accumulate
 
+ROOT = Path(__file__).parent.parent
 MICRO_BATCHES = 4
 KEY = jax.random.key(0)
 
@@ -22,6 +25,7 @@ def split(batch):
     return jax.tree.map(lambda a: a.reshape(MICRO_BATCHES, -1, *a.shape[1:]), batch)
 
 
+@functools.cache
 def expected_means():
     """Loss and gradient of the whole batch, and the mean of the micro-batches' own z * Hz."""
     params, batch = ways.initial_params(), ways.batch_at(0)
@@ -31,7 +35,7 @@ def expected_means():
         estimate(jax.random.fold_in(KEY, i), params, jax.tree.map(lambda a, i=i: a[i], parts))[2]
         for i in range(MICRO_BATCHES)
     ]
-    loss, grads = jax.value_and_grad(ways.loss_fn)(params, batch)
+    loss, grads = ways.jit(jax.value_and_grad(ways.loss_fn))(params, batch)
     return loss, grads, jax.tree.map(lambda *h: sum(h) / MICRO_BATCHES, *diags)
 
 
@@ -72,7 +76,7 @@ def test_multi_steps_keeps_the_estimate_of_the_last_micro_batch():
 
 @pytest.mark.long
 def test_the_example_runs():
-    command = [sys.executable, "-m", "examples.gradient_accumulation", "--steps", "30"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    command, env = [sys.executable, "examples/gradient_accumulation.py", "--steps", "30"], ways.SUBPROCESS_ENVIRONMENT
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("30 steps of 8 micro-batches with 32 rows: loss ")

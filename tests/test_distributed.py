@@ -69,8 +69,7 @@ def test_jit_with_parameters_sharded_over_another_axis_than_the_batch(axis_type,
     ways.assert_replicas_are_identical((run.params, run.state))
 
 
-@pytest.mark.parametrize("axis_type", [AUTO, EXPLICIT])
-@pytest.mark.parametrize("params_spec", [P(), P(AXIS)], ids=["replicated", "fully_sharded"])
+@pytest.mark.parametrize(("axis_type", "params_spec"), [(AUTO, P()), (AUTO, P(AXIS)), (EXPLICIT, P(AXIS))], ids=str)
 def test_jit_with_the_loss_in_shard_map(axis_type, params_spec):
     mesh = ways.mesh_of(axis_type)
     run = ways.by_jit(fed_by_estimate, mesh, params_spec, ways.loss_in_shard_map(mesh, params_spec))

@@ -1,6 +1,5 @@
 """Several processes over JAX's runtime: the example, as it is started on one machine."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,20 +9,25 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from ways import SUBPROCESS_ENVIRONMENT
 
 import optax_adahessian as oah
 from examples import digits
 
 ROOT = Path(__file__).parent.parent
-# Halves the time to compile. The flag is read by the processes, this one has its own.
-ENVIRONMENT = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 STEPS = 60
 
 
 def run(checkpoints, *flags, entry=("-m", "examples.multi_process")):
     command = [sys.executable, *entry, "--steps", STEPS, "--checkpoint-every", 20, "--checkpoints", checkpoints, *flags]
     done = subprocess.run(
-        [*map(str, command)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+        [*map(str, command)],
+        cwd=ROOT,
+        env=SUBPROCESS_ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,8 +19,9 @@ import optax_adahessian as oah
 STEPS = 20
 AXIS = "data"
 
-# Half the time to compile programs that run for milliseconds.
+# Half the time to compile programs that run for milliseconds: here, and in processes that the tests start.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+SUBPROCESS_ENVIRONMENT = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 class Run(NamedTuple):
