@@ -129,5 +129,5 @@ def _add_estimate(commands: Any) -> None:
     add = estimate.add_argument
     add("function", nargs="?", default="network", metavar="FUNCTION", help='or "network", a small one; the default')
     add("--at", nargs=2, type=number, metavar=("X", "Y"), help="the point; default 1 1, or the surface's own start")
-    add("--max-probes", type=integer(1, 4096), default=256, metavar="N", help="most probes of a mean; default 256")
+    add("--max-probes", type=integer(1, 1024), default=256, metavar="N", help="most probes of a mean; default 256")
     add("--repetitions", type=integer(1, 1000), default=200, metavar="N", help="means that give an error; default 200")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import pathlib
+import runpy
 import shlex
+import sys
 
 import numpy as np
 import pytest
 
+import optax_adahessian as oah
 from optax_adahessian._cli import build_parser, main
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -153,7 +156,7 @@ REFUSED = {
     "path --lambda=2": "unrecognized arguments: --lambda=2",
     "estimate --at 1 1": "is for functions of x and y; the network's parameters are fixed",
     "estimate sqrt(x) --at 0 0": "The Hessian of sqrt(x) at (0.0, 0.0) is infinite or NaN there.",
-    "estimate --max-probes 5000": "argument --max-probes: 5000 must lie between 1 and 4096",
+    "estimate --max-probes 5000": "argument --max-probes: 5000 must lie between 1 and 1024",
 }
 
 
@@ -179,6 +182,13 @@ def test_probes_of_another_shape_are_refused(probes, shape: str, tmp_path: pathl
         f"(shape {shape}) must hold one array of shape (at least 10 steps, probes per step, 2)"
         in capsys.readouterr().err
     )
+
+
+def test_the_package_runs_as_a_program(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["optax-adahessian", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("optax_adahessian", run_name="__main__")
+    assert capsys.readouterr().out == f"optax-adahessian {oah.__version__}\n"
 
 
 @pytest.mark.parametrize("command", ["path", "estimate"])

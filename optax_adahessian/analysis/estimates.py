@@ -11,6 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 from optax_adahessian import value_grad_and_hessian_diag
 
+_BATCH = 16_384  # samples at a time: bounds the memory of a network's intermediate values
+
 
 def dense_hessian(fun: Callable[[Any], jax.Array], params: Any) -> jax.Array:
     """The whole Hessian of `fun`, of shape (n, n), over the n parameters laid end to end."""
@@ -35,8 +37,14 @@ def double_backward_product(fun: Callable[[Any], jax.Array], params: Any, vector
 def hutchinson_samples(fun: Callable[[Any], jax.Array], params: Any, key: jax.Array, num_samples: int) -> jax.Array:
     """Independent one-probe estimates z * Hz, of shape (num_samples, n); made by the package's own estimator."""
     estimate = value_grad_and_hessian_diag(fun)
-    keys = jax.random.split(key, num_samples)
-    return jax.jit(jax.vmap(lambda k: ravel_pytree(estimate(k, params)[2])[0]))(keys)
+    batch = min(num_samples, _BATCH)
+    keys = jax.random.split(key, (-(-num_samples // batch), batch))
+
+    def sample(key: jax.Array) -> jax.Array:
+        return ravel_pytree(estimate(key, params)[2])[0]
+
+    samples = jax.jit(lambda keys: jax.lax.map(jax.vmap(sample), keys))(keys)
+    return samples.reshape(keys.size, -1)[:num_samples]
 
 
 def error_against_probes(samples: jax.Array, diag: jax.Array, counts: Sequence[int]) -> jax.Array:

@@ -23,9 +23,9 @@ def run_path(options: argparse.Namespace) -> str:
     """What the command prints; writes the picture if one is asked for."""
     surface = as_surface(options.function)
     start = options.start or surface.start
-    names = {"adahessian": _adahessian(options)}
-    names |= {name: OPTIMIZERS[name](rate) for name, rate in options.against.items()}
-    paths = {name: _path(name, tx, surface, start, options) for name, tx in names.items()}
+    optimizers = {"adahessian": _adahessian(options)}
+    optimizers |= {name: OPTIMIZERS[name](rate) for name, rate in options.against.items()}
+    paths = {name: _path(tx, surface, start, options.steps) for name, tx in optimizers.items()}
     if options.save:
         from optax_adahessian.analysis.plots import paths_figure
 
@@ -52,10 +52,8 @@ def _adahessian(options: argparse.Namespace) -> optax.GradientTransformation:
     )
 
 
-def _path(
-    name: str, tx: optax.GradientTransformation, surface: Surface, start: Any, options: argparse.Namespace
-) -> Path:
-    path = finite_part(trajectory(tx, surface.fun, np.asarray(start, float), options.steps))
+def _path(tx: optax.GradientTransformation, surface: Surface, start: Any, steps: int) -> Path:
+    path = finite_part(trajectory(tx, surface.fun, np.asarray(start, float), steps))
     if not len(path.losses):
         raise ValueError(f"{surface.formula!r} is infinite or NaN at the start {tuple(start)}. Choose another --start.")
     return path
