@@ -1,5 +1,6 @@
 """A run that was stopped and resumed is the run that was not, on as many devices or on fewer."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -18,20 +19,37 @@ ROOT = Path(__file__).parent.parent
 STOP, END = 7, 13  # estimates at steps 0, 1 and 10: 7 lies between two
 
 
-def shardings_on(devices, tx):
-    """Fully sharded parameters and their state."""
+TX = ways.optimizer(update_interval=10, dense_start=2)
+
+
+@functools.cache
+def shardings_and_step_on(devices):
+    """Fully sharded parameters and their state, and one compiled step for both."""
     mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
     params = jax.device_put(ways.initial_params(), NamedSharding(mesh, P(AXIS)))
-    return jax.tree.map(lambda p: p.sharding, params), ways.state_shardings(tx, params)
+    shardings = jax.tree.map(lambda p: p.sharding, params), ways.state_shardings(TX, params)
+    return shardings, ways.jit(ways.fed_by_loss(TX), out_shardings=(*shardings, None))
 
 
-def train(tx, feed, shardings, params, state, steps):
+def train(step, params, state, steps):
     losses = []
-    step = ways.jit(feed(tx), out_shardings=(*shardings, None))
     for i in steps:
         params, state, loss = step(params, state, ways.key_at(i), ways.batch_at(i))
         losses.append(float(loss))
     return params, state, losses
+
+
+@functools.cache
+def stopped():
+    """A run on eight devices, stopped between two estimates; and how it goes on."""
+    shardings, step = shardings_and_step_on(8)
+    params = jax.device_put(ways.initial_params(), shardings[0])
+    state = jax.jit(TX.init, out_shardings=shardings[1])(params)
+    *at_stop, _ = train(step, params, state, range(STOP))
+    *ended, losses = train(step, *at_stop, range(STOP, END))
+    assert int(at_stop[1][0].last_estimate) == 2
+    assert int(ended[1][0].last_estimate) == 11
+    return tuple(at_stop), ended, losses
 
 
 def saved_and_restored(directory, tree, shardings):
@@ -44,17 +62,10 @@ def saved_and_restored(directory, tree, shardings):
 
 @pytest.mark.parametrize("devices", [8, 4, 1])
 def test_a_run_saved_on_eight_devices_resumes_between_two_estimates(devices, tmp_path):
-    tx, feed = ways.optimizer(update_interval=10, dense_start=2), ways.fed_by_loss
-    eight, fewer = shardings_on(8, tx), shardings_on(devices, tx)
-    params = jax.device_put(ways.initial_params(), eight[0])
-    state = jax.jit(tx.init, out_shardings=eight[1])(params)
-    params, state, _ = train(tx, feed, eight, params, state, range(STOP))
-    assert int(state[0].last_estimate) == 2
-
-    resumed = saved_and_restored(tmp_path, (params, state), fewer)
-    *ended, losses = train(tx, feed, eight, params, state, range(STOP, END))
-    *resumed_ended, resumed_losses = train(tx, feed, fewer, *resumed, range(STOP, END))
-    assert int(ended[1][0].last_estimate) == 11
+    at_stop, ended, losses = stopped()
+    shardings, step = shardings_and_step_on(devices)
+    resumed = saved_and_restored(tmp_path, at_stop, shardings)
+    *resumed_ended, resumed_losses = train(step, *resumed, range(STOP, END))
     if devices == 8:
         jax.tree.map(np.testing.assert_array_equal, resumed_ended, ended)
     else:
