@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test clean
+.PHONY: demo test figures docs clean
 
 demo: $(VENV)/demo
 	$(RUN) -m examples.digits_cnn
@@ -13,6 +13,12 @@ test: $(VENV)/test
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	$(RUN) -m pytest
+
+figures: $(VENV)/plot
+	$(RUN) -m docs.figures
+
+docs: $(VENV)/docs
+	$(RUN) -m sphinx -W -b html docs out/site
 
 # One stamp for each extra: installed once, and again when the project's dependencies change.
 $(VENV)/%: pyproject.toml

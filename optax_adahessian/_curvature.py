@@ -45,7 +45,8 @@ def value_grad_and_hessian_diag(
     Args:
       fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar; with `has_aux` a pair (loss, aux).
       has_aux: whether `fun` returns auxiliary output, as in `jax.value_and_grad`.
-      num_probes: n, the number of random sign vectors to average over.
+      num_probes: n, the number of random sign vectors to average over. They are unrolled in the program, whose
+        compilation takes the longer the more there are: a few, not hundreds.
       axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split:
         loss, gradient and diagonal are averaged over it. The key decides about the probes: the same key on
         every replica is one shared probe; `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each

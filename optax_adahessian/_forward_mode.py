@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from jax.extend import core
 from jax.interpreters import partial_eval
 
 
@@ -25,6 +24,8 @@ def leaves_a_custom_vjp(products: Callable[..., Any], *args: Any) -> bool:
 
 
 def _primitive_names(jaxpr: Any) -> Iterator[str]:
+    from jax.extend import core  # loads Pallas: a tenth of a second at every import of the package
+
     for equation in jaxpr.eqns:
         yield equation.primitive.name
     for inner in core.subjaxprs(jaxpr):

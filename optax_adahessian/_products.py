@@ -124,10 +124,23 @@ def gradient_and_products(
     except Exception as error:
         if not _can_be_traced(gradient, params):
             raise  # the loss has no gradient either: its own error passes as it is
+        _check_same_types(params, vectors[0])
         raise TypeError(f"{_CANNOT_PUSH} JAX said: {error}") from error
     if leaves_a_custom_vjp(lambda p, v: jax.jvp(gradient, (p,), (v,), has_aux=True)[1], params, vectors[0]):
         raise TypeError(_CANNOT_PUSH)
     return value_and_aux, grads, products
+
+
+def _check_same_types(params: Any, vector: Any) -> None:
+    """Raises where a vector cannot be a tangent of the parameters: inside of shard_map types say what varies."""
+    for (path, p), v in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(vector), strict=True):
+        types = [str(jax.typeof(leaf)).removeprefix("~") for leaf in (p, v)]  # "~" marks a weak dtype
+        if types[0] != types[1]:
+            raise ValueError(
+                f"`params{jax.tree_util.keystr(path)}` is {types[0]} and its probe {types[1]}: the parameters are "
+                "varying over a mapped axis and the key is not, so that every device would draw the same signs for "
+                "its own part. Map the loss alone with `jax.shard_map`, gather in it, and estimate outside."
+            )
 
 
 def _can_be_traced(fun: Callable[..., Any], *args: Any) -> bool:

@@ -73,7 +73,7 @@ MISTAKES = {
     "neither": (lambda: update(), ValueError, ["Neither", "obj_fn=lambda p: loss_fn(p, batch)", "hessian_diag=diag"]),
     "both": (lambda: update(obj_fn=loss_fn, hessian_diag=PARAMS), ValueError, ["`hessian_diag` were both given"]),
     "both, None": (lambda: update(obj_fn=loss_fn, hessian_diag=None), ValueError, ["`hessian_diag=None` were both"]),
-    "not callable": (lambda: update(obj_fn=3.0), TypeError, ["`obj_fn` (=3.0)", "must be a function", "loss_fn(p, batch)"]),
+    "not callable": (lambda: update(obj_fn=3.0), TypeError, ["`obj_fn` (=3.0)", "loss_fn(p, batch)"]),
     "not scalar": (lambda: update(obj_fn=lambda p: p["bias"]), TypeError, ["`obj_fn` returned float32[3]", "mean"]),
     "tuple": (lambda: update(obj_fn=lambda p: (loss_fn(p), 1)), TypeError, ["`obj_fn` returned a tuple", "has_aux"]),
     "integer loss": (lambda: update(obj_fn=lambda p: 1), TypeError, ["`obj_fn` returned", "real scalar"]),
