@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from models import cross_entropy
+
+from benchmarks.models import cross_entropy
 
 Params = dict[str, jax.Array]
 
