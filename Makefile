@@ -12,7 +12,7 @@ test: $(VENV)/test
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
 
 figures: $(VENV)/plot
 	$(RUN) -m docs.figures

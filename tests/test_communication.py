@@ -30,7 +30,7 @@ def program_of(step, mesh, params_spec):
     state = jax.jit(tx.init, out_shardings=ways.state_shardings(tx, params))(params)
     batch = jax.device_put(ways.batch_at(0), NamedSharding(mesh, P(AXIS)))
     shardings = jax.tree.map(lambda a: a.sharding, (params, state))
-    jitted = ways.jit(step, out_shardings=(*shardings, NamedSharding(mesh, P())))
+    jitted = jax.jit(step, out_shardings=(*shardings, NamedSharding(mesh, P())))
     return jitted.lower(params, state, ways.key_at(0), batch).compile()
 
 

@@ -1,12 +1,12 @@
 """The page on distributed training: every loop runs, and those with shared probes end at the loss of one device."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ways import SUBPROCESS_ENVIRONMENT
 
 PAGE = Path(__file__).parent.parent / "docs" / "distributed.md"
 SHARED_PROBES = {
@@ -25,7 +25,7 @@ NOT_COMPARED = {"shard_map at interval 5", "shard_map by obj_fn", "own probes", 
 @pytest.mark.long
 def test_every_loop_of_the_page():
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-    eight_devices = {**SUBPROCESS_ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    eight_devices = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
     done = subprocess.run(command, env=eight_devices, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -28,8 +28,8 @@ def flops(fn, *args):
 def test_members_are_trained_as_alone(feed):
     tx = ways.optimizer(update_interval=2, dense_start=1)
     params, keys, batch = members_params(), jax.random.split(jax.random.key(0), MEMBERS), ways.batch_at(0)
-    step = ways.jit(feed(tx))
-    together = ways.jit(jax.vmap(feed(tx), in_axes=(0, 0, 0, None)))
+    step = jax.jit(feed(tx))
+    together = jax.jit(jax.vmap(feed(tx), in_axes=(0, 0, 0, None)))
     states = jax.vmap(tx.init)(params)
     alone = [(member(params, i), tx.init(member(params, i))) for i in range(MEMBERS)]
     for _ in range(3):

@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from ways import SUBPROCESS_ENVIRONMENT
 
 import optax_adahessian as oah
 from examples import digits
@@ -23,7 +22,6 @@ def run(checkpoints, *flags, entry=("-m", "examples.multi_process")):
     done = subprocess.run(
         [*map(str, command)],
         cwd=ROOT,
-        env=SUBPROCESS_ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=300,

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import ways
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -54,7 +53,7 @@ def by_pmap(fn, matrices):
 
 def by_shard_map(fn, matrices):
     mesh = jax.make_mesh((REPLICAS,), ("replicas",), axis_types=(AxisType.Auto,))
-    return ways.jit(jax.shard_map(fn, mesh=mesh, in_specs=P("replicas"), out_specs=P()))(matrices)
+    return jax.jit(jax.shard_map(fn, mesh=mesh, in_specs=P("replicas"), out_specs=P()))(matrices)
 
 
 def off_diagonal_row_norms(matrix):

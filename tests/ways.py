@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,10 +17,6 @@ import optax_adahessian as oah
 
 STEPS = 20
 AXIS = "data"
-
-# Half the time to compile programs that run for milliseconds: here, and in processes that the tests start.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-SUBPROCESS_ENVIRONMENT = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 class Run(NamedTuple):
@@ -126,7 +121,7 @@ def train(step: Any, params: Any, state: Any, place: Callable[[Any], Any] = lamb
 def one_device(feed: Any) -> Run:
     """The run that all others are compared with."""
     tx, params = optimizer(), initial_params()
-    return train(jit(feed(tx)), params, tx.init(params))
+    return train(jax.jit(feed(tx)), params, tx.init(params))
 
 
 def by_pmap(feed: Any) -> Run:
@@ -148,7 +143,7 @@ def by_pmap(feed: Any) -> Run:
 def by_shard_map(feed: Any, axis_type: AxisType, check_vma: bool) -> Run:
     """Replicated parameters, a split batch, the mean taken by `axis_name`."""
     mesh, tx = mesh_of(axis_type), optimizer(AXIS)
-    step = jit(shard_mapped(feed(tx, axis_name=AXIS), mesh, check_vma))
+    step = jax.jit(shard_mapped(feed(tx, axis_name=AXIS), mesh, check_vma))
     params, state = jax.device_put((initial_params(), tx.init(initial_params())), NamedSharding(mesh, P()))
     return train(step, params, state, lambda batch: jax.device_put(batch, NamedSharding(mesh, P(AXIS))))
 
@@ -164,7 +159,7 @@ def by_jit(feed: Any, mesh: jax.sharding.Mesh, params_spec: P, loss: Any = loss_
     """Plain jit: shardings on the arguments, and no option at all."""
     tx, params = optimizer(), jax.device_put(initial_params(), NamedSharding(mesh, params_spec))
     shardings = jax.tree.map(lambda p: p.sharding, params), state_shardings(tx, params), NamedSharding(mesh, P())
-    step = jit(feed(tx, loss), out_shardings=shardings)
+    step = jax.jit(feed(tx, loss), out_shardings=shardings)
     with jax.set_mesh(mesh):
         state = jax.jit(tx.init, out_shardings=shardings[1])(params)
         return train(step, params, state, lambda batch: jax.device_put(batch, NamedSharding(mesh, P(AXIS))))
