@@ -137,9 +137,10 @@ def _check_same_types(params: Any, vector: Any) -> None:
         types = [str(jax.typeof(leaf)).removeprefix("~") for leaf in (p, v)]  # "~" marks a weak dtype
         if types[0] != types[1]:
             raise ValueError(
-                f"`params{jax.tree_util.keystr(path)}` is {types[0]} and its probe {types[1]}: the parameters are "
+                f"`params{jax.tree_util.keystr(path)}` is {types[0]} and its tangent {types[1]}; they must agree. "
+                "Give a vector the dtype of its parameter. Where {V:...} differs, the parameters are "
                 "varying over a mapped axis and the key is not, so that every device would draw the same signs for "
-                "its own part. Map the loss alone with `jax.shard_map`, gather in it, and estimate outside."
+                "its own part: map the loss alone with `jax.shard_map`, gather in it, and estimate outside."
             )
 
 

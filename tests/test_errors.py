@@ -28,6 +28,7 @@ def estimate(*args, loss=loss_fn, **options):
 
 OTHER_SHAPE = {"layer": {"kernel": jnp.ones((3, 2))}, "bias": jnp.ones(3)}
 FEWER = {"layer": {"kernel": jnp.ones((2, 3))}}
+HALF = jax.tree.map(jnp.bfloat16, PARAMS)
 MORE = PARAMS | {"extra": jnp.ones(1)}
 
 # What is called, the error's type, and the parts of its message: the argument, the value, the remedy.
@@ -106,6 +107,11 @@ MISTAKES = {
     "axis": (lambda: estimate(axis_name="data"), ValueError, ["`axis_name` (='data')", "not bound"]),
     "loss": (lambda: oah.value_grad_and_hessian_diag("loss"), TypeError, ["`fun` (='loss')"]),
     "vector": (lambda: oah.hessian_vector_product(loss_fn, PARAMS, FEWER), ValueError, ["vector['bias']", "missing"]),
+    "vector dtype": (
+        lambda: oah.hessian_vector_product(loss_fn, PARAMS, HALF),
+        ValueError,
+        ["bfloat16", "dtype of its"],
+    ),
     "exact": (lambda: oah.exact_hessian_diag(loss_fn, {"n": 1}), TypeError, ["params['n']", "int32"]),
     "step": (lambda: oah.refresh_due(-1, 3), ValueError, ["`step` (=-1)"]),
     "step 1.5": (lambda: oah.refresh_due(1.5, 3), TypeError, ["`step` (=1.5)"]),

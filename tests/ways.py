@@ -71,25 +71,22 @@ def fed_by_estimate(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Call
 
 def fed_by_loss(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
     """A step that hands the loss to `update`, which estimates with keys of its own."""
-    value_and_grad = averaged_value_and_grad(loss, axis_name)
-
-    def step(params: Any, state: Any, key: jax.Array, batch: Any) -> tuple[Any, Any, jax.Array]:
-        del key
-        value, grads = value_and_grad(params, batch)
-        updates, state = tx.update(grads, state, params, obj_fn=lambda p: loss(p, batch))
-        return optax.apply_updates(params, updates), state, value
-
-    return step
+    return one_gradient(tx, loss, axis_name, lambda batch: {"obj_fn": lambda p: loss(p, batch)})
 
 
 def without_estimate(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
     """A step of an interval between two estimates."""
+    return one_gradient(tx, loss, axis_name, lambda batch: {"hessian_diag": None})
+
+
+def one_gradient(tx: Any, loss: Any, axis_name: Any, feed: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A step that takes the gradient alone; `feed` of the batch is what `update` gets besides."""
     value_and_grad = averaged_value_and_grad(loss, axis_name)
 
     def step(params: Any, state: Any, key: jax.Array, batch: Any) -> tuple[Any, Any, jax.Array]:
         del key
         value, grads = value_and_grad(params, batch)
-        updates, state = tx.update(grads, state, params, hessian_diag=None)
+        updates, state = tx.update(grads, state, params, **feed(batch))
         return optax.apply_updates(params, updates), state, value
 
     return step
