@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -62,7 +62,7 @@ def hessian_vector_product(
     check_callable("fun", fun, "lambda p: jnp.sum(p**2)")
     check_real_leaves("params", params)
     check_like("vector", vector, params)
-    _, _, (product,) = gradient_and_products(checked_loss("fun", fun), params, [vector], hvp)
+    _, _, product, _ = gradient_and_product(checked_loss("fun", fun), params, vector, hvp)
     return product
 
 
@@ -107,10 +107,10 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
     return jax.tree.unflatten(treedef, diag)
 
 
-def gradient_and_products(
-    loss: Loss, params: Any, vectors: Sequence[Any], hvp: Hvp
-) -> tuple[tuple[Any, Any], Any, list[Any]]:
-    """``(value, aux)``, the gradient, and ``H v`` for each vector, from one trace of the loss."""
+def gradient_and_product(
+    loss: Loss, params: Any, vector: Any, hvp: Hvp, more_follow: bool = False
+) -> tuple[tuple[Any, Any], Any, Any, Callable[[Any], Any]]:
+    """``(value, aux)``, the gradient, ``H v``, and a function for further vectors, from one trace of the loss."""
 
     def gradient(p: Any) -> tuple[Any, tuple[Any, Any]]:
         value_and_aux, grads = jax.value_and_grad(loss, has_aux=True)(p)
@@ -118,17 +118,17 @@ def gradient_and_products(
 
     if hvp == "reverse_over_reverse":
         grads, pullback, value_and_aux = jax.vjp(gradient, params, has_aux=True)
-        return value_and_aux, grads, [pullback(v)[0] for v in vectors]  # H is symmetric: v^T H = H v
+        return value_and_aux, grads, pullback(vector)[0], lambda v: pullback(v)[0]  # H is symmetric: v^T H = H v
     try:
-        grads, products, value_and_aux = _pushforward(gradient, params, vectors)
+        grads, product, value_and_aux, product_along = _pushforward(gradient, params, vector, more_follow)
     except Exception as error:
         if not _can_be_traced(gradient, params):
             raise  # the loss has no gradient either: its own error passes as it is
-        _check_same_types(params, vectors[0])
+        _check_same_types(params, vector)
         raise TypeError(f"{_CANNOT_PUSH} JAX said: {error}") from error
-    if leaves_a_custom_vjp(lambda p, v: jax.jvp(gradient, (p,), (v,), has_aux=True)[1], params, vectors[0]):
+    if leaves_a_custom_vjp(lambda p, v: jax.jvp(gradient, (p,), (v,), has_aux=True)[1], params, vector):
         raise TypeError(_CANNOT_PUSH)
-    return value_and_aux, grads, products
+    return value_and_aux, grads, product, product_along
 
 
 def _check_same_types(params: Any, vector: Any) -> None:
@@ -153,15 +153,14 @@ def _can_be_traced(fun: Callable[..., Any], *args: Any) -> bool:
 
 
 def _pushforward(
-    gradient: Callable[[Any], Any], params: Any, vectors: Sequence[Any]
-) -> tuple[Any, list[Any], tuple[Any, Any]]:
-    """The gradient, its directional derivative along each vector, and what it carries along."""
-    if len(vectors) > 1:
+    gradient: Callable[[Any], Any], params: Any, vector: Any, more_follow: bool
+) -> tuple[Any, Any, tuple[Any, Any], Callable[[Any], Any]]:
+    """The gradient, its directional derivative, what it carries along, and further directional derivatives."""
+    if more_follow:
         try:
             grads, pushforward, aux = jax.linearize(gradient, params, has_aux=True)
-            return grads, [pushforward(v) for v in vectors], aux
+            return grads, pushforward(vector), aux, pushforward
         except Exception:  # noqa: BLE001 - what jvp cannot pass either is raised below
             pass
-    passes = [jax.jvp(gradient, (params,), (v,), has_aux=True) for v in vectors]
-    grads, _, aux = passes[0]
-    return grads, [product for _, product, _ in passes], aux
+    grads, product, aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
+    return grads, product, aux, lambda v: jax.jvp(gradient, (params,), (v,), has_aux=True)[1]

@@ -14,7 +14,8 @@ CORE = [
     ["_checks"],
     ["_losses", "_replicas", "_schedule", "_presets", "_blocks", "_forward_mode", "_feed", "_probes"],
     ["_products", "_spatial"],
-    ["_curvature", "_moments"],
+    ["_diagonal", "_moments"],
+    ["_curvature"],
     ["_transform"],
     ["_alias"],
 ]

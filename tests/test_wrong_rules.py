@@ -16,19 +16,20 @@ from wrong_rules import (
     eps_squared_in,
     gradient_outer_product,
     late_rate,
-    mean_over_probes,
     own_leaf_only,
     probes,
     replacing,
     root,
     scale,
+    signed,
     square,
     stale_is_zero,
     stale_not_folded,
     strided,
+    sum_over_probes,
 )
 
-from optax_adahessian import _moments, _presets, _products
+from optax_adahessian import _curvature, _moments, _presets, _products
 from optax_adahessian._blocks import block_mean
 
 # Recorded runs that tell the rules apart: (case, way, layout).
@@ -107,9 +108,9 @@ RULES = {
     "the rate one step late": (chain(late_rate), MLP),
     "a stale estimate not folded": (scale(stale_not_folded), DELAYED),
     "a stale estimate taken as zero": (scale(stale_is_zero), DELAYED),
-    "the Hessian of each leaf alone": (replacing(_products, "gradient_and_products", own_leaf_only), END_TO_END),
+    "the Hessian of each leaf alone": (replacing(_products, "gradient_and_product", own_leaf_only), END_TO_END),
     "the outer product of the gradient": (
-        replacing(_products, "gradient_and_products", gradient_outer_product),
+        replacing(_products, "gradient_and_product", gradient_outer_product),
         END_TO_END,
     ),
 }
@@ -118,9 +119,9 @@ OWN_PROBE_RULES = {
     "one key for all leaves": probes(lambda key, leaf: jax.random.rademacher(key, leaf.shape, leaf.dtype)),
     "probes of 0 and 1": probes(lambda key, leaf: jax.random.bernoulli(key, shape=leaf.shape).astype(leaf.dtype)),
     "probes that are all -1": probes(lambda key, leaf: -jnp.ones_like(leaf)),
-    "absolute value before the mean over probes": mean_over_probes(lambda z, hz: jnp.mean(jnp.abs(z * hz), axis=0)),
-    "sum over the probes": mean_over_probes(lambda z, hz: jnp.sum(z * hz, axis=0)),
-    "H z not times z": mean_over_probes(lambda z, hz: jnp.mean(hz, axis=0)),
+    "absolute value before the mean over probes": signed(lambda z, hz: jnp.abs(z * hz)),
+    "sum over the probes": replacing(_curvature, "estimated_diag", sum_over_probes),
+    "H z not times z": signed(lambda z, hz: hz),
 }
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adahessian import _alias, _curvature, _moments
+from optax_adahessian import _alias, _diagonal, _moments
 
 
 def replacing(module, name, wrong):
@@ -113,23 +113,27 @@ def stale_is_zero(right, **arguments):
     return with_update(tx, update)
 
 
-def own_leaf_only(right, loss, params, vectors, hvp):
+def own_leaf_only(right, loss, params, vector, hvp, **options):
     """A Hessian without the blocks that couple two leaves."""
-    value, grads, _ = right(loss, params, vectors, hvp)
+    value, grads, *_ = right(loss, params, vector, hvp, **options)
 
     def product(vector):
         leaves, structure = jax.tree.flatten(vector)
         alone = [[v * (i == j) for j, v in enumerate(leaves)] for i in range(len(leaves))]
-        products = [right(loss, params, [structure.unflatten(v)], hvp)[2][0] for v in alone]
+        products = [right(loss, params, structure.unflatten(v), hvp)[2] for v in alone]
         return structure.unflatten([jax.tree.leaves(p)[i] for i, p in enumerate(products)])
 
-    return value, grads, [product(vector) for vector in vectors]
+    return value, grads, product(vector), product
 
 
-def gradient_outer_product(right, loss, params, vectors, hvp):
+def gradient_outer_product(right, loss, params, vector, hvp, **options):
     """The gradient's outer product in the place of the Hessian."""
-    value, grads, _ = right(loss, params, vectors, hvp)
-    return value, grads, [optax.tree.scale(optax.tree.vdot(grads, v), grads) for v in vectors]
+    value, grads, *_ = right(loss, params, vector, hvp, **options)
+
+    def product(vector):
+        return optax.tree.scale(optax.tree.vdot(grads, vector), grads)
+
+    return value, grads, product(vector), product
 
 
 def strided(h, block):
@@ -152,18 +156,19 @@ def blocks(wrong):
 def probes(draw):
     """A patch of the probes: ``draw(key, leaf)`` for every leaf, all with the same key."""
     return replacing(
-        _curvature, "rademacher_like", lambda _, key, tree: jax.tree.map(lambda leaf: draw(key, leaf), tree)
+        _diagonal, "rademacher_like", lambda _, key, tree: jax.tree.map(lambda leaf: draw(key, leaf), tree)
     )
 
 
-def mean_over_probes(wrong):
-    """A patch of the mean of z * Hz: ``wrong(zs, hzs)``."""
+def signed(wrong):
+    """A patch of the terms of the mean over probes: ``wrong(z, Hz)``."""
+    return replacing(_diagonal, "_signed", lambda _, probe, product: jax.tree.map(wrong, probe, product))
 
-    def mean(_, *probes_and_products):
-        n = len(probes_and_products) // 2
-        return wrong(jnp.stack(probes_and_products[:n]), jnp.stack(probes_and_products[n:]))
 
-    return replacing(_curvature, "_mean_of_signed_products", mean)
+def sum_over_probes(right, loss, key, params, num_probes, *options):
+    """The sum over the probes in the place of the mean."""
+    value, grads, diag = right(loss, key, params, num_probes, *options)
+    return value, grads, optax.tree.scale(num_probes, diag)
 
 
 def eps_squared_in(g, mu, mu_weight, root, eps):
