@@ -1,0 +1,151 @@
+"""ResNet-20 on CIFAR-10 by the recipe of the AdaHessian paper.
+
+    python -m examples.cifar10_resnet20 --data FOLDER
+
+FOLDER holds the archive called "CIFAR-10 python version" (cifar-10-python.tar.gz), or what was extracted from it. The
+recipe: 160 epochs, batches of 256, learning rate 0.15 and a tenth of it after each of 80 and 120 epochs, weight decay
+5e-4/0.15, an estimate at every step, random crops and flips. It wants an accelerator.
+"""
+
+import argparse
+import functools
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+import optax_adahessian as oah
+from examples import cifar10
+
+LEARNING_RATE = 0.15
+
+
+class ResNet(nn.Module):
+    """He et al.'s for CIFAR-10: depth 6n + 2, three stages, shortcuts without parameters."""
+
+    depth: int = 20
+    width: int = 16
+
+    @nn.compact
+    def __call__(self, x, train):
+        conv = functools.partial(nn.Conv, kernel_size=(3, 3), use_bias=False, kernel_init=nn.initializers.he_normal())
+        norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
+        x = nn.relu(norm()(conv(self.width)(x)))
+        for stage in range(3):
+            features = self.width * 2**stage
+            for block in range((self.depth - 2) // 6):
+                strides = 2 if stage and not block else 1
+                y = nn.relu(norm()(conv(features, strides=strides)(x)))
+                y = norm()(conv(features)(y))
+                x = x[:, ::strides, ::strides]
+                more = features - x.shape[-1]
+                x = nn.relu(y + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2))))
+        return nn.Dense(10)(x.mean(axis=(1, 2)))
+
+
+def learning_rate(epochs, steps_per_epoch):
+    """The paper's steps at 80 and 120 of 160 epochs: at the half and at three quarters of any run."""
+    steps = epochs * steps_per_epoch
+    return optax.piecewise_constant_schedule(LEARNING_RATE, {steps // 2: 0.1, steps * 3 // 4: 0.1})
+
+
+def make_steps(model, tx):
+    """The two programs of the loop, with an estimate and without: no `lax.cond`, in which convolutions are slow."""
+
+    def loss_fn(params, batch_stats, images, labels):
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated["batch_stats"]
+
+    estimate = oah.value_grad_and_hessian_diag(loss_fn, has_aux=True)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+    def estimating_step(params, batch_stats, opt_state, key, images, labels):
+        (loss, batch_stats), grads, hessian_diag = estimate(key, params, batch_stats, images, labels)
+        updates, opt_state = tx.update(grads, opt_state, params, hessian_diag=hessian_diag)
+        return optax.apply_updates(params, updates), batch_stats, opt_state, loss
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+    def plain_step(params, batch_stats, opt_state, images, labels):
+        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, batch_stats), grads = value_and_grad(params, batch_stats, images, labels)
+        updates, opt_state = tx.update(grads, opt_state, params, hessian_diag=None)
+        return optax.apply_updates(params, updates), batch_stats, opt_state, loss
+
+    return estimating_step, plain_step
+
+
+def train(model, data, normalize, args):
+    """Trains with a progress bar, and returns the variables of the model."""
+    images, labels = data
+    steps_per_epoch = len(labels) // args.batch_size  # a last batch that is not full is left out
+    key = jax.random.key(args.seed)
+    variables = model.init(key, jnp.zeros((1, *images.shape[1:])), train=False)
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    tx = oah.adahessian(
+        learning_rate(args.epochs, steps_per_epoch),
+        weight_decay=5e-4 / LEARNING_RATE,  # the authors' script divides its 5e-4 by the initial rate
+        spatial_average=oah.SpatialAverage.conv("HWIO"),
+    )
+    opt_state = tx.init(params)
+    estimating_step, plain_step = make_steps(model, tx)
+
+    rng = np.random.default_rng(args.seed)
+    progress = tqdm(range(args.epochs * steps_per_epoch), unit="step")
+    for step in progress:
+        if step % steps_per_epoch == 0:
+            order = rng.permutation(len(labels))
+        rows = order[step % steps_per_epoch * args.batch_size :][: args.batch_size]
+        batch = normalize(cifar10.random_crops_and_flips(rng, images[rows])), labels[rows]
+        if oah.refresh_due(step, args.update_interval):
+            step_key = jax.random.fold_in(key, step)
+            params, batch_stats, opt_state, loss = estimating_step(params, batch_stats, opt_state, step_key, *batch)
+        else:
+            params, batch_stats, opt_state, loss = plain_step(params, batch_stats, opt_state, *batch)
+        if step % 20 == 0:
+            progress.set_postfix(epoch=step // steps_per_epoch, loss=f"{float(loss):.3f}")
+    return {"params": params, "batch_stats": batch_stats}
+
+
+def accuracy(model, variables, data, normalize, batch_size=1000):
+    """The share of images that are classified right, by the running averages of the batch normalization."""
+    images, labels = data
+    logits_fn = jax.jit(lambda images: model.apply(variables, images, train=False))
+    starts = range(0, len(labels), batch_size)
+    logits = [logits_fn(normalize(images[start : start + batch_size])) for start in starts]
+    return float(np.mean(np.argmax(np.concatenate(logits), axis=-1) == labels))
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", metavar="FOLDER", required=True, help=f"where {cifar10.ARCHIVE} or {cifar10.EXTRACTED} is")
+    add("--epochs", type=int, default=160, help="passes over the training images (%(default)s)")
+    add("--batch-size", type=int, default=256, help="images per step (%(default)s)")
+    add("--update-interval", type=int, default=1, help="steps between estimates of the curvature (%(default)s)")
+    add("--depth", type=int, default=20, help="6n + 2 layers (%(default)s)")
+    add("--width", type=int, default=16, help="channels of the first stage (%(default)s)")
+    add("--seed", type=int, default=0, help="of weights, batches, crops and probes (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    try:
+        train_data, test_data = cifar10.load(args.data)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    if args.batch_size > len(train_data[1]):
+        sys.exit(f"error: --batch-size (={args.batch_size}) is more than the {len(train_data[1])} training images.")
+    normalize = cifar10.normalizer(train_data[0])
+    model = ResNet(args.depth, args.width)
+    variables = train(model, train_data, normalize, args)
+    print(f"{args.epochs} epochs: test accuracy {accuracy(model, variables, test_data, normalize):.4f}")
+
+
+if __name__ == "__main__":
+    main()
