@@ -57,8 +57,15 @@ def adahessian(
     :math:`H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2`. So more probes, larger blocks and own probes on each device
     change the effective learning rate, too.
 
-    Until a first estimate the update is zero. An estimate with an entry that is not finite, or whose square is not, is
-    rejected whole and counted in the state's `rejected`.
+    Until a first estimate the update is zero. An estimate with an entry that is not finite is rejected whole and
+    counted in the state's `rejected`. A finite entry never is: it counts as at most half the root of the largest
+    finite number, 9.2e18 in float32, so that the second moment stays finite. Of the smallest entries, below 4e-18 in
+    float32 with ``b2=0.999``, the share :math:`(1 - \beta_2) h^2` in the second moment underflows: they count as zero.
+
+    Where the curvature is zero, as for a parameter that the loss does not use, eps is the denominator:
+    :math:`|\hat\mu_t| / \varepsilon` bounds every entry of the update before decay and learning rate. Keep eps
+    positive: with ``eps=0`` the quotient there is infinite or NaN. `optax.clip` after `scale_by_adahessian` sets a
+    bound of your choice.
 
     Args:
       learning_rate: a number or an optax schedule; unit: none with ``hessian_power=1``, where 1 is Newton's step.

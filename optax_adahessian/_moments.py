@@ -33,10 +33,13 @@ def zero_second_moment(params: Any, spatial_average: SpatialAverage) -> Any:
 
 
 def squared_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverage) -> Any:
-    """The square of the block mean of |h|, or of h where the average is signed, in the dtype of `nu`."""
+    """The square of the block mean of |h|, or of h where the average is signed, in the dtype of `nu`.
+
+    It is finite where the entries of the block are.
+    """
 
     def square(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
-        h = jnp.asarray(h, old.dtype)
+        h = _clipped(jnp.asarray(h, jnp.result_type(h, old)), old.dtype).astype(old.dtype)
         mean = block_mean(h if spatial_average.signed else jnp.abs(h), spatial_average.block_shape(path, h))
         if mean.shape != old.shape:
             raise ValueError(
@@ -47,6 +50,16 @@ def squared_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverag
         return jnp.square(mean)
 
     return jax.tree_util.tree_map_with_path(square, hessian_diag, nu)
+
+
+def _clipped(h: jax.Array, dtype: Any) -> jax.Array:
+    """Finite entries bounded by half the root of the largest number of `dtype`; others as they are.
+
+    A mean of squares is then at most a quarter of that number, and rounding of `nu` and of its weight, which are
+    divided, cannot make up a factor of 4; the sum over a block is finite up to 2e19 entries.
+    """
+    bound = math.sqrt(jnp.finfo(dtype).max) / 2
+    return jnp.where(jnp.isfinite(h), jnp.clip(h, -bound, bound), h)
 
 
 def all_finite(tree: Any) -> jax.Array:
