@@ -72,6 +72,8 @@ def scale_by_adahessian(
 
     def init_fn(params: optax.Params) -> ScaleByAdaHessianState:
         check_real_leaves("params", params)
+        # Python numbers become arrays; abstract leaves, which cannot, have shape and dtype already.
+        params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
         nu = _moments.zero_second_moment(params, spatial_average)
         return ScaleByAdaHessianState(
             count=jnp.zeros([], jnp.int32),
@@ -112,6 +114,7 @@ def scale_by_adahessian(
     ) -> tuple[optax.Updates, ScaleByAdaHessianState]:
         check_feed(obj_fn, hessian_diag, params, needs_obj_fn=hessian_diagonal_fn is None)
         check_like("updates", updates, state.mu)
+        updates = jax.tree.map(jnp.asarray, updates)
 
         def estimate(state: ScaleByAdaHessianState) -> ScaleByAdaHessianState:
             feed = extra_args if obj_fn is NOT_GIVEN else {"obj_fn": obj_fn, **extra_args}
