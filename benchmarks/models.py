@@ -16,7 +16,7 @@ class Problem(NamedTuple):
     batch: Any
 
 
-def _normal(key: jax.Array, *shape: int) -> jax.Array:
+def normal(key: jax.Array, *shape: int) -> jax.Array:
     fan_in = max(1, int(jnp.prod(jnp.array(shape[:-1]))))
     return jax.random.normal(key, shape) / jnp.sqrt(fan_in)
 
@@ -26,12 +26,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], -1))
 
 
-def mlp(batch_size: int = 32, width: int = 64) -> Problem:
-    """Two tanh layers on 20 features, 10 classes."""
+def mlp(batch_size: int = 32, width: int = 64, features: int = 20) -> Problem:
+    """Two tanh layers, 10 classes."""
     keys = jax.random.split(jax.random.key(0), 5)
-    sizes = (20, width, width, 10)
+    sizes = (features, width, width, 10)
     params = {
-        f"dense_{i}": {"kernel": _normal(keys[i], sizes[i], sizes[i + 1]), "bias": jnp.zeros(sizes[i + 1])}
+        f"dense_{i}": {"kernel": normal(keys[i], sizes[i], sizes[i + 1]), "bias": jnp.zeros(sizes[i + 1])}
         for i in range(3)
     }
 
@@ -42,7 +42,7 @@ def mlp(batch_size: int = 32, width: int = 64) -> Problem:
             x = jnp.tanh(x) if i < 2 else x
         return cross_entropy(x, labels)
 
-    batch = jax.random.normal(keys[3], (batch_size, 20)), jax.random.randint(keys[4], (batch_size,), 0, 10)
+    batch = jax.random.normal(keys[3], (batch_size, features)), jax.random.randint(keys[4], (batch_size,), 0, 10)
     return Problem(loss_fn, params, batch)
 
 
@@ -50,10 +50,10 @@ def conv_net(batch_size: int = 16, channels: int = 16) -> Problem:
     """Three 3 x 3 convolutions and a dense layer on 8 x 8 images, 10 classes."""
     keys = jax.random.split(jax.random.key(1), 6)
     params = {
-        "conv_0": {"kernel": _normal(keys[0], 3, 3, 1, channels), "bias": jnp.zeros(channels)},
-        "conv_1": {"kernel": _normal(keys[1], 3, 3, channels, channels), "bias": jnp.zeros(channels)},
-        "conv_2": {"kernel": _normal(keys[2], 3, 3, channels, channels), "bias": jnp.zeros(channels)},
-        "dense": {"kernel": _normal(keys[3], channels, 10), "bias": jnp.zeros(10)},
+        "conv_0": {"kernel": normal(keys[0], 3, 3, 1, channels), "bias": jnp.zeros(channels)},
+        "conv_1": {"kernel": normal(keys[1], 3, 3, channels, channels), "bias": jnp.zeros(channels)},
+        "conv_2": {"kernel": normal(keys[2], 3, 3, channels, channels), "bias": jnp.zeros(channels)},
+        "dense": {"kernel": normal(keys[3], channels, 10), "bias": jnp.zeros(10)},
     }
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
@@ -69,17 +69,26 @@ def conv_net(batch_size: int = 16, channels: int = 16) -> Problem:
     return Problem(loss_fn, params, batch)
 
 
-def transformer(batch_size: int = 4, length: int = 32, width: int = 64, layers: int = 2, vocab: int = 96) -> Problem:
-    """A causal transformer with two heads, learned positions and an output layer of its own."""
+def transformer(
+    batch_size: int = 4,
+    length: int = 32,
+    width: int = 64,
+    layers: int = 2,
+    vocab: int = 96,
+    heads: int = 2,
+    tied: bool = False,
+) -> Problem:
+    """A causal transformer with learned positions, and an output layer of its own unless it is `tied`."""
     keys = iter(jax.random.split(jax.random.key(2), 3 + 4 * layers + 1))
-    params = {"embedding": _normal(next(keys), vocab, width), "pos_embedding": _normal(next(keys), length, width)}
-    params["output"] = {"kernel": _normal(next(keys), width, vocab)}
+    params = {"embedding": normal(next(keys), vocab, width), "pos_embedding": normal(next(keys), length, width)}
+    if not tied:
+        params["output"] = {"kernel": normal(next(keys), width, vocab)}
     for i in range(layers):
         params[f"block_{i}"] = {
-            "qkv": {"kernel": _normal(next(keys), width, 3 * width)},
-            "out": {"kernel": _normal(next(keys), width, width)},
-            "up": {"kernel": _normal(next(keys), width, 4 * width)},
-            "down": {"kernel": _normal(next(keys), 4 * width, width)},
+            "qkv": {"kernel": normal(next(keys), width, 3 * width)},
+            "out": {"kernel": normal(next(keys), width, width)},
+            "up": {"kernel": normal(next(keys), width, 4 * width)},
+            "down": {"kernel": normal(next(keys), 4 * width, width)},
             "norm": {"scale": jnp.ones(width)},
         }
 
@@ -88,9 +97,9 @@ def transformer(batch_size: int = 4, length: int = 32, width: int = 64, layers: 
 
     def attention(block: Any, x: jax.Array) -> jax.Array:
         batch, length, width = x.shape
-        qkv = (x @ block["qkv"]["kernel"]).reshape(batch, length, 3, 2, width // 2)
+        qkv = (x @ block["qkv"]["kernel"]).reshape(batch, length, 3, heads, width // heads)
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(width // 2)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(width // heads)
         weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((length, length), bool))[None, None], scores, -1e9))
         return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape) @ block["out"]["kernel"]
 
@@ -101,7 +110,8 @@ def transformer(batch_size: int = 4, length: int = 32, width: int = 64, layers: 
             x = x + attention(block, normalize(x))
             hidden = jax.nn.gelu(normalize(x) * block["norm"]["scale"][None, None] @ block["up"]["kernel"])
             x = x + hidden @ block["down"]["kernel"]
-        return cross_entropy(normalize(x) @ params["output"]["kernel"], batch[:, 1:])
+        output = params["embedding"].T if tied else params["output"]["kernel"]
+        return cross_entropy(normalize(x) @ output, batch[:, 1:])
 
     batch = jax.random.randint(next(keys), (batch_size, length + 1), 0, vocab)
     return Problem(loss_fn, params, batch)

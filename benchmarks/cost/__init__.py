@@ -1,0 +1,1 @@
+"""What a step costs beside that of AdamW: `python -m benchmarks.cost`."""

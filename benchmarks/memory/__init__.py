@@ -1,0 +1,1 @@
+"""What an estimate and a state take in memory: `python -m benchmarks.memory`."""

@@ -1,0 +1,1 @@
+"""Our overhead as work grows: `python -m benchmarks.scaling`."""
