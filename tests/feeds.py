@@ -18,11 +18,19 @@ FIRST_DRAW = jax.random.fold_in(jax.random.key(0), 0)
 
 
 def fed_in_both_ways(
-    loss: Any, params: Any, /, *args: Any, has_aux: bool = False, hvp: Any = "forward_over_reverse", **kwargs: Any
+    loss: Any,
+    params: Any,
+    /,
+    *args: Any,
+    has_aux: bool = False,
+    hvp: Any = "forward_over_reverse",
+    eager: bool = True,
+    **kwargs: Any,
 ) -> Any:
     """What the one pass returns, after a check that `update` does the same with it and with the loss.
 
-    That is a step of the rule with ``b1 = b2 = 0``, ``g / (|h| + eps)``, under jit and without.
+    That is a step of the rule with ``b1 = b2 = 0``, ``g / (|h| + eps)``; under jit, and without if `eager`, which
+    compiles every operation of the loss by itself.
     """
     estimate = oah.value_grad_and_hessian_diag(loss, has_aux=has_aux, hvp=hvp)
     tx = oah.scale_by_adahessian(b1=0.0, b2=0.0, eps=EPS, hessian_diagonal_fn=oah.hutchinson(hvp=hvp))
@@ -38,13 +46,13 @@ def fed_in_both_ways(
         by_loss, _ = tx.update(grads, state, p, obj_fn=obj_fn)
         return (value, grads, diag), by_diag, by_loss
 
-    eager, jitted = both(params), jax.jit(both)(params)
-    for (_, grads, diag), by_diag, by_loss in (eager, jitted):
+    runs = [jax.jit(both)(params), *([both(params)] if eager else [])]
+    for (_, grads, diag), *updates in runs:
         expected = jax.tree.map(lambda g, h: g / (jnp.abs(h) + EPS), grads, diag)
-        chex.assert_trees_all_close(by_diag, expected, rtol=1e-5)
-        chex.assert_trees_all_close(by_loss, expected, rtol=1e-5, atol=1e-5)
-    chex.assert_trees_all_close(eager[0], jitted[0], rtol=1e-5, atol=1e-6)
-    return jitted[0]
+        for fed in updates:
+            chex.assert_trees_all_close(fed, expected, rtol=1e-5, atol=1e-5)
+        chex.assert_trees_all_close((grads, diag), runs[0][0][1:], rtol=1e-5, atol=1e-6)
+    return runs[0][0]
 
 
 def assert_signed_product(loss: Any, params: Any, diag: Any) -> None:
