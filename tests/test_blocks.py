@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rule_model import numpy_block_mean
 
 import optax_adahessian as oah
 
@@ -19,16 +20,6 @@ BLOCKS = [
     ((2, 4, 1, 3, 6), (1, 2, 1, -1, 3)),
     ((0, 3), (-1, 1)),
 ]
-
-
-def numpy_block_mean(x, block):
-    """The mean of each block, repeated over it."""
-    out = np.empty_like(x)
-    sizes = [n if b == -1 else b for n, b in zip(x.shape, block, strict=True)]
-    for index in np.ndindex(*x.shape):
-        corner = [i // b * b for i, b in zip(index, sizes, strict=True)]
-        out[index] = np.mean(x[tuple(slice(c, c + b) for c, b in zip(corner, sizes, strict=True))])
-    return out
 
 
 @pytest.mark.parametrize(("shape", "block"), BLOCKS)
