@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +18,8 @@ class Problem(NamedTuple):
 
 
 def normal(key: jax.Array, *shape: int) -> jax.Array:
-    fan_in = max(1, int(jnp.prod(jnp.array(shape[:-1]))))
-    return jax.random.normal(key, shape) / jnp.sqrt(fan_in)
+    """Random weights whose last axis is the output, with the variance of one over the number of inputs."""
+    return jax.random.normal(key, shape) / math.sqrt(math.prod(shape[:-1]))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

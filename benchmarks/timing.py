@@ -40,7 +40,7 @@ class Times(NamedTuple):
 
 class _Block(NamedTuple):
     steps: int
-    seconds: float
+    milliseconds: int  # expected
     rounds: frozenset[int]
 
 
@@ -50,12 +50,12 @@ def interleaved(subjects: Mapping[str, Subject], plan: Plan, label: str = "", se
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     ratios: dict[str, list[float]] = {name: [] for name in subjects}
     order, references = random.Random(seed), list(dict.fromkeys(subject.reference for subject in subjects.values()))
-    with tqdm(total=_total_seconds(subjects, blocks), desc=label, bar_format=_BAR) as bar:
+    with tqdm(total=_total_milliseconds(blocks, subjects, plan.rounds), desc=label, bar_format=_BAR) as bar:
 
         def timed(name: str) -> float:
             start = time.perf_counter()
             subjects[name].train(blocks[name].steps)
-            bar.update(min(blocks[name].seconds, bar.total - bar.n))
+            bar.update(blocks[name].milliseconds)
             return (time.perf_counter() - start) / blocks[name].steps
 
         for round_number in range(plan.rounds):
@@ -91,12 +91,13 @@ def _plan_block(subject: Subject, plan: Plan) -> _Block:
     affordable = int(plan.row_seconds / (cycles * cycle_seconds))
     rounds = min(plan.rounds, max(MIN_ROUNDS, affordable))
     chosen = frozenset(np.linspace(0, plan.rounds - 1, rounds).round().astype(int).tolist())
-    return _Block(cycles * subject.interval, cycles * cycle_seconds, chosen)
+    return _Block(cycles * subject.interval, math.ceil(1e3 * cycles * cycle_seconds), chosen)
 
 
-def _total_seconds(subjects: Mapping[str, Subject], blocks: Mapping[str, _Block]) -> float:
-    """The time of all blocks, those of the references between them included; one more in every round comes first."""
-    return sum(
-        len(blocks[name].rounds) * (blocks[name].seconds + blocks[subject.reference].seconds)
+def _total_milliseconds(blocks: Mapping[str, _Block], subjects: Mapping[str, Subject], rounds: int) -> int:
+    """The time of all blocks: each with one of its reference after it, and one of each reference before a round."""
+    pairs = sum(
+        len(blocks[name].rounds) * (blocks[name].milliseconds + blocks[subject.reference].milliseconds)
         for name, subject in subjects.items()
     )
+    return pairs + rounds * sum(blocks[name].milliseconds for name in {s.reference for s in subjects.values()})
