@@ -75,11 +75,11 @@ def test_a_dropout_key_drops_the_same_entries_from_value_gradient_and_diagonal()
         keep = jax.random.bernoulli(key, 0.5, w.shape)
         return jnp.sum(jnp.where(keep, w / 0.5, 0.0) ** 3)
 
-    w, key = jnp.arange(1.0, 9.0), jax.random.key(3)
-    keep = jax.random.bernoulli(key, 0.5, w.shape)
-    assert 0 < keep.sum() < 8
-    expected = jnp.sum(8 * keep * w**3), 24 * keep * w**2, 48 * keep * w
-    chex.assert_trees_all_close(fed_in_both_ways(loss, w, key), expected)
+    key = jax.random.key(3)
+    keep = jax.random.bernoulli(key, 0.5, W.shape)
+    assert 0 < keep.sum() < 3
+    expected = jnp.sum(8 * keep * W**3), 24 * keep * W**2, 48 * keep * W
+    chex.assert_trees_all_close(fed_in_both_ways(loss, W, key), expected)
 
 
 def test_a_recurrence_couples_what_it_carries():
@@ -92,7 +92,7 @@ def test_a_recurrence_couples_what_it_carries():
 
         return jnp.sum(jax.lax.scan(jax.checkpoint(cell), jnp.zeros(2), x)[0] ** 2)
 
-    assert_signed_product(loss, params, fed_in_both_ways(loss, params)[2])
+    assert_signed_product(loss, params, fed_in_both_ways(loss, params, eager=False)[2])
 
 
 def test_a_parameter_that_does_not_enter_the_loss_stays_where_it_is():
@@ -115,7 +115,7 @@ def test_an_empty_tree(empty):
     chex.assert_trees_all_equal(fed_in_both_ways(lambda p: jnp.array(1.0), empty), (jnp.array(1.0), empty, empty))
 
 
-@pytest.mark.parametrize("scalar", [2.0, np.float32(2), np.array(2.0), jnp.array(2.0)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("scalar", [2.0, np.array(2.0)], ids=["number", "array"])
 def test_a_scalar(scalar):
     expected = jnp.array(8.0), jnp.array(12.0), jnp.array(12.0)
     chex.assert_trees_all_close(fed_in_both_ways(lambda w: w**3, scalar), expected)
@@ -129,5 +129,6 @@ def test_a_complex_parameter_is_refused_and_its_parts_are_not():
         with pytest.raises(TypeError, match=r"complex64.*its real and imaginary parts"):
             call(jax.random.key(0), z)
     parts = {"real": z.real, "imag": z.imag}
-    _, _, diag = fed_in_both_ways(lambda p: jnp.sum(C * jnp.abs(p["real"] + 1j * p["imag"]) ** 2), parts)
+    loss = lambda p: jnp.sum(C * jnp.abs(p["real"] + 1j * p["imag"]) ** 2)
+    _, _, diag = fed_in_both_ways(loss, parts, eager=False)
     chex.assert_trees_all_close(diag, {"real": 2.0 * C, "imag": 2.0 * C}, rtol=1e-5)
