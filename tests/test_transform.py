@@ -1,15 +1,11 @@
 """The rule of the transformation, against a model of it in a few lines of float64 NumPy."""
 
-import pickle
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint
 import pytest
-from flax import serialization
 
 import optax_adahessian as oah
 
@@ -221,26 +217,6 @@ def test_both_ways_of_feeding_agree_step_by_step():
         outside = optax.apply_updates(params, updates), state
         chex.assert_trees_all_close(inside[0], outside[0], rtol=1e-5, atol=1e-6)
     assert inside[1][0].estimator.draws == draws
-
-
-def test_the_state_round_trips():
-    tx = oah.adahessian(0.05, spatial_average=oah.SpatialAverage.rows("HWIO"))
-    step = jax.jit(step_with_obj_fn(tx))
-    (_, state), _ = step((COUPLED_PARAMS, tx.init(COUPLED_PARAMS)), BATCHES[0])
-    chex.assert_trees_all_equal(pickle.loads(pickle.dumps(jax.device_get(state))), jax.device_get(state))
-    restored = serialization.from_bytes(tx.init(COUPLED_PARAMS), serialization.to_bytes(state))
-    chex.assert_trees_all_equal(restored, state)
-
-
-def test_the_state_round_trips_through_orbax(tmp_path):
-    tx = oah.adahessian(0.05)
-    step = jax.jit(step_with_obj_fn(tx))
-    (_, state), _ = step((COUPLED_PARAMS, tx.init(COUPLED_PARAMS)), BATCHES[0])
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        checkpointer.save(tmp_path / "state", state)
-        checkpointer.wait_until_finished()
-        restored = checkpointer.restore(tmp_path / "state", tx.init(COUPLED_PARAMS))
-    chex.assert_trees_all_equal(restored, state)
 
 
 def test_signed_average_takes_the_absolute_value_after_the_block_mean():

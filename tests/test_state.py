@@ -1,0 +1,80 @@
+"""The state: its fields, the ways to store it, and what earlier versions stored."""
+
+import pickle
+
+import chex
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint
+import pytest
+import stored_state
+from flax import serialization
+
+import optax_adahessian as oah
+
+
+def by_pickle(state, folder):
+    return pickle.loads(pickle.dumps(state))
+
+
+def by_device_get(state, folder):
+    return jax.device_put(jax.device_get(state))
+
+
+def by_numpy(state, folder):
+    stored_state.write(folder / "state.npz", state=state)
+    return stored_state.read(folder / "state.npz", "state", stored_state.initial()[1])
+
+
+def by_flax(state, folder):
+    return serialization.from_bytes(stored_state.initial()[1], serialization.to_bytes(state))
+
+
+def by_orbax(state, folder):
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "state", state)
+        checkpointer.wait_until_finished()
+        return checkpointer.restore(folder / "state", stored_state.initial()[1])
+
+
+@pytest.mark.parametrize("way", [by_pickle, by_device_get, by_numpy, by_flax, by_orbax])
+def test_the_state_round_trips(way, tmp_path):
+    params, state = stored_state.advance(stored_state.initial(), 3)
+    restored = way(state, tmp_path)
+    chex.assert_trees_all_equal_shapes_and_dtypes(restored, state)
+    chex.assert_trees_all_equal(restored, state)
+    chex.assert_trees_all_equal(stored_state.step((params, restored)), stored_state.step((params, state)))
+
+
+def test_the_fields_of_the_state():
+    """Names, order, shapes and dtypes, on which stored states depend."""
+    params = {"half": jnp.ones(2, jnp.bfloat16), "kernel": jnp.ones((2, 4))}
+    state = oah.scale_by_adahessian(spatial_average=oah.SpatialAverage.rows("HWIO")).init(params)
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    assert [(jax.tree_util.keystr(path), f"{leaf.dtype}{leaf.shape}") for path, leaf in leaves] == [
+        (".count", "int32()"),
+        (".last_estimate", "int32()"),
+        (".nu_weight", "float32()"),
+        (".rejected", "int32()"),
+        (".mu['half']", "bfloat16(2,)"),
+        (".mu['kernel']", "float32(2, 4)"),
+        (".nu['half']", "float32(2,)"),
+        (".nu['kernel']", "float32(1, 4)"),
+        (".estimator.draws", "int32()"),
+    ]
+
+
+@pytest.mark.parametrize("file", sorted(stored_state.FILES.glob("*.npz")), ids=lambda file: file.stem)
+def test_a_state_that_an_earlier_version_wrote_goes_on(file):
+    like = stored_state.initial()
+    stopped, ended = (stored_state.read(file, name, like) for name in ("stopped", "ended"))
+    chex.assert_trees_all_equal_shapes_and_dtypes(stopped, like)
+    assert stopped[1].count == stored_state.STOP
+    resumed = stored_state.advance(stopped, stored_state.END - stored_state.STOP)
+    chex.assert_trees_all_close(resumed, ended, rtol=1e-5)
+
+
+def test_this_version_has_left_a_state():
+    """One for each minor version, within which the fields do not change."""
+    major, minor, _ = oah.__version__.split(".")
+    assert (stored_state.FILES / f"{major}.{minor}.0.npz").exists()
