@@ -155,12 +155,13 @@ def main(argv=None):
     add = parser.add_argument
     add("--steps", type=int, default=400, help="training steps (%(default)s)")
     add("--width", type=int, default=64, help="width of the model (%(default)s)")
+    add("--layers", type=int, default=2, help="blocks of the model (%(default)s)")
     add("--dtype", choices=DTYPES, default="float32", help="dtype of the activations (%(default)s)")
     add("--param-dtype", choices=DTYPES, default="float32", help="dtype of the parameters (%(default)s)")
     args = parser.parse_args(argv)
 
     train_tokens, validation_tokens, vocabulary = load()
-    model = Transformer(vocabulary, args.width, dtype=args.dtype, param_dtype=args.param_dtype)
+    model = Transformer(vocabulary, args.width, args.layers, dtype=args.dtype, param_dtype=args.param_dtype)
     params = jax.jit(model.init)(jax.random.key(0), train_tokens[None, :CONTEXT])
     loss_fn = make_loss(model)
     params, _ = train(loss_fn, partitioned(args.steps), params, train_tokens, args.steps)

@@ -25,9 +25,9 @@ LEARNING_RATE = 0.15
 
 
 class ResNet(nn.Module):
-    """He et al.'s for CIFAR-10: depth 6n + 2, three stages, shortcuts without parameters."""
+    """He et al.'s for CIFAR-10: three stages, shortcuts without parameters; 3 blocks in each make 20 layers."""
 
-    depth: int = 20
+    blocks: int = 3
     width: int = 16
 
     @nn.compact
@@ -37,7 +37,7 @@ class ResNet(nn.Module):
         x = nn.relu(norm()(conv(self.width)(x)))
         for stage in range(3):
             features = self.width * 2**stage
-            for block in range((self.depth - 2) // 6):
+            for block in range(self.blocks):
                 strides = 2 if stage and not block else 1
                 y = nn.relu(norm()(conv(features, strides=strides)(x)))
                 y = norm()(conv(features)(y))
@@ -84,7 +84,7 @@ def train(model, data, normalize, args):
     images, labels = data
     steps_per_epoch = len(labels) // args.batch_size  # a last batch that is not full is left out
     key = jax.random.key(args.seed)
-    variables = model.init(key, jnp.zeros((1, *images.shape[1:])), train=False)
+    variables = jax.jit(functools.partial(model.init, train=False))(key, jnp.zeros((1, *images.shape[1:])))
     params, batch_stats = variables["params"], variables["batch_stats"]
     tx = oah.adahessian(
         learning_rate(args.epochs, steps_per_epoch),
@@ -127,7 +127,7 @@ def parse_args(argv):
     add("--epochs", type=int, default=160, help="passes over the training images (%(default)s)")
     add("--batch-size", type=int, default=256, help="images per step (%(default)s)")
     add("--update-interval", type=int, default=1, help="steps between estimates of the curvature (%(default)s)")
-    add("--depth", type=int, default=20, help="6n + 2 layers (%(default)s)")
+    add("--blocks", type=int, default=3, help="residual blocks in each of the three stages (%(default)s)")
     add("--width", type=int, default=16, help="channels of the first stage (%(default)s)")
     add("--seed", type=int, default=0, help="of weights, batches, crops and probes (%(default)s)")
     return parser.parse_args(argv)
@@ -142,7 +142,7 @@ def main(argv=None):
     if args.batch_size > len(train_data[1]):
         sys.exit(f"error: --batch-size (={args.batch_size}) is more than the {len(train_data[1])} training images.")
     normalize = cifar10.normalizer(train_data[0])
-    model = ResNet(args.depth, args.width)
+    model = ResNet(args.blocks, args.width)
     variables = train(model, train_data, normalize, args)
     print(f"{args.epochs} epochs: test accuracy {accuracy(model, variables, test_data, normalize):.4f}")
 

@@ -6,6 +6,8 @@ import re
 import struct
 import tarfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -146,9 +148,17 @@ def test_the_rate_falls_at_80_and_120_of_160_epochs(step, rate):
     np.testing.assert_allclose(schedule(step), rate, rtol=1e-6)
 
 
+def test_resnet_20_has_the_published_number_of_parameters():
+    model = cifar10_resnet20.ResNet()
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 269_722
+
+
 @pytest.mark.long
 def test_the_example_trains(tmp_path, capsys):
     write_archive(tmp_path)
-    options = {"--data": tmp_path, "--epochs": 2, "--batch-size": 10, "--depth": 8, "--width": 2}
+    # Twelve steps: the last, after the dense start, is without an estimate.
+    options = {"--data": tmp_path, "--epochs": 6, "--batch-size": 10, "--blocks": 1, "--width": 2}
+    options["--update-interval"] = 10
     cifar10_resnet20.main([str(word) for option in options.items() for word in option])
-    assert re.fullmatch(r"2 epochs: test accuracy (0|1)\.\d{4}\n", capsys.readouterr().out)
+    assert re.fullmatch(r"6 epochs: test accuracy (0|1)\.\d{4}\n", capsys.readouterr().out)
