@@ -24,9 +24,9 @@ def leaves_a_custom_vjp(products: Callable[..., Any], *args: Any) -> bool:
 
 
 def _primitive_names(jaxpr: Any) -> Iterator[str]:
-    from jax.extend import core  # loads Pallas: a tenth of a second at every import of the package
-
     for equation in jaxpr.eqns:
         yield equation.primitive.name
-    for inner in core.subjaxprs(jaxpr):
-        yield from _primitive_names(inner)
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple) else (value,):  # a tuple: the branches of a `lax.cond`
+                if hasattr(inner, "eqns"):
+                    yield from _primitive_names(inner)

@@ -79,7 +79,7 @@ def test_a_state_of_another_average_is_refused():
 
 
 def test_update_keeps_the_shardings_of_the_state():
-    mesh = jax.make_mesh((8,), ("d",))
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
     sharded = jax.device_put(jnp.ones((64, 64)), jax.NamedSharding(mesh, jax.P("d", None)))
     tx = oah.adahessian(spatial_average=oah.SpatialAverage.lengths(32, "OIHW"))
     state = tx.init(sharded)
