@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from optax_adahessian._checks import check_like, check_real_leaves
@@ -28,7 +29,10 @@ def check_feed(obj_fn: Any, hessian_diag: Any, params: Any, needs_obj_fn: bool) 
         return
     if obj_fn is NOT_GIVEN:
         if needs_obj_fn:
-            raise ValueError(f"Neither `obj_fn` nor `hessian_diag` was given; `update` needs one of them. {_BOTH_WAYS}")
+            raise ValueError(
+                f"Neither `obj_fn` nor `hessian_diag` was given; `update` needs one of them. {_BOTH_WAYS} "
+                "Some wrappers of optax do not hand extra arguments on: see docs/compatibility.md."
+            )
         return
     if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
         raise ValueError(
@@ -50,9 +54,21 @@ def matching_diag(hessian_diag: Any, updates: Any) -> Any:
                 "`hessian_diag` does not have the structure of the parameters that `optax.masked` or "
                 f"`optax.partition` were given. Pass the whole diagonal. JAX said: {error}"
             ) from error
-    check_like("hessian_diag", hessian_diag, updates)
+    if _is_unravelled(hessian_diag, updates):
+        raise ValueError(
+            "`hessian_diag` is a tree where `update` sees all parameters as one vector, as in `optax.flatten`. "
+            "Ravel it, too: pass `hessian_diag=jax.flatten_util.ravel_pytree(hessian_diag)[0]`."
+        )
     check_real_leaves("hessian_diag", hessian_diag)
+    check_like("hessian_diag", hessian_diag, updates)
     return hessian_diag
+
+
+def _is_unravelled(tree: Any, vector: Any) -> bool:
+    """Whether `vector` is one array of as many numbers as there are in the container `tree`."""
+    if hasattr(tree, "shape") or not hasattr(vector, "shape") or vector.ndim != 1:
+        return False
+    return sum(map(np.size, jax.tree.leaves(tree))) == vector.size
 
 
 def _is_masked(node: Any) -> bool:
