@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from optax_adahessian._checks import check_non_negative, concrete_number
+from optax_adahessian._checks import check_finite, check_non_negative, is_mask
 from optax_adahessian._spatial import SpatialAverage
 from optax_adahessian._transform import scale_by_adahessian
 
@@ -107,9 +107,14 @@ def adahessian(
     """
     for name, value in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
         if not callable(value):
-            concrete_number(name, value)
+            check_finite(name, value)
     if not callable(weight_decay):
         check_non_negative("weight_decay", weight_decay)
+    if not is_mask(mask):
+        raise TypeError(
+            f"`mask` (={mask!r}) must be a pytree of bools, or a function of the parameters that returns one. "
+            '`optax.inject_hyperparams` calls a function with the step instead: name it in `static_args=("mask",)`.'
+        )
     return optax.chain(
         scale_by_adahessian(
             b1=b1,

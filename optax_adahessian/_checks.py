@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any
 
@@ -15,6 +16,11 @@ def concrete_number(name: str, value: Any) -> int | float | None:
     Concrete 0-d arrays count as numbers, since `optax.inject_hyperparams` makes them of every numeric argument.
     """
     if isinstance(value, jax.core.Tracer):
+        if value.ndim or jax.numpy.iscomplexobj(value):
+            raise TypeError(
+                f"`{name}` must be a real number or a 0-d array of one, got a traced {value.dtype.name}"
+                f"{list(value.shape)}. Pass one number; `jax.vmap` tries several."
+            )
         return None
     if isinstance(value, (jax.Array, np.ndarray, np.generic)) and np.ndim(value) == 0:
         value = np.asarray(value).item()
@@ -47,6 +53,13 @@ def check_non_negative(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` (={number!r}) must be finite and at least 0. Pass 0 to switch it off.")
 
 
+def check_finite(name: str, value: Any) -> None:
+    """Raises unless `value` is a finite number."""
+    number = concrete_number(name, value)
+    if number is not None and not math.isfinite(number):
+        raise ValueError(f"`{name}` (={number!r}) must be finite. Pass e.g. 0.1.")
+
+
 def check_callable(name: str, fun: Any, example: str) -> None:
     """Raises unless `fun` can be called."""
     if not callable(fun):
@@ -56,8 +69,10 @@ def check_callable(name: str, fun: Any, example: str) -> None:
 def check_integer(name: str, value: Any, *, minimum: int) -> None:
     """Raises unless `value` is an integer (of any integer dtype) and at least `minimum`."""
     if isinstance(value, jax.core.Tracer):
-        if not jax.numpy.issubdtype(value.dtype, jax.numpy.integer):
-            raise TypeError(f"`{name}` must be an integer, got a traced {value.dtype.name}. Pass an integer.")
+        if value.ndim or not jax.numpy.issubdtype(value.dtype, jax.numpy.integer):
+            raise TypeError(
+                f"`{name}` must be an integer, got a traced {value.dtype.name}{list(value.shape)}. Pass an integer."
+            )
         return
     try:
         number = concrete_number(name, value)
@@ -100,8 +115,39 @@ def check_flag(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, choices))}.")
+
+
+def check_axis_name(name: str, value: Any) -> None:
+    """Raises unless `value` is None, a name or a tuple of names."""
+    names = value if isinstance(value, tuple) else () if value is None else (value,)
+    if not all(isinstance(axis, str) for axis in names):
+        raise TypeError(
+            f"`{name}` (={value!r}) must be the name of a mapped axis, or a tuple of names. Pass e.g. 'data'."
+        )
+
+
+def is_mask(mask: Any) -> bool:
+    """Whether `mask` is None, a function, or a container of bools that the program's structure can depend on."""
+
+    def is_concrete_bool(leaf: Any) -> bool:
+        if isinstance(leaf, jax.Array):
+            return leaf.dtype == bool and not isinstance(leaf, jax.core.Tracer)
+        return isinstance(leaf, (bool, np.bool_))
+
+    return (
+        mask is None or callable(mask) or (type(mask) is not bool and all(map(is_concrete_bool, jax.tree.leaves(mask))))
+    )
+
+
+def check_state(state: Any, expected: type) -> None:
+    """Raises unless `state` is of the type that `init` returns."""
+    if not isinstance(state, expected):
+        raise TypeError(
+            f"`state` (of type {type(state).__name__}) must be the {expected.__name__} that `init` of the same "
+            "transformation returned. Pass that one; a chain's state goes to the `update` of the chain."
+        )
 
 
 def check_real_leaves(name: str, tree: Any) -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adahessian._checks import check_callable, check_flag, check_static_integer
+from optax_adahessian._checks import check_axis_name, check_callable, check_flag, check_state, check_static_integer
 from optax_adahessian._diagonal import estimated_diag
 from optax_adahessian._losses import checked_loss
 from optax_adahessian._probes import check_key
@@ -56,8 +56,8 @@ def value_grad_and_hessian_diag(
       have the structure, shapes and dtypes of `params`. Call it inside `jax.jit`.
 
     Raises:
-      TypeError: for a `fun` that is not callable or not scalar, a key that is none, leaves that are not real, or a
-        loss that forward mode cannot pass.
+      TypeError: for an argument of the wrong type, a `fun` that is not callable or not scalar, a key that is none,
+        leaves that are not real, or a loss that forward mode cannot pass.
       ValueError: for an unknown `hvp`, `num_probes` below 1, an unbound axis, or parameters that vary over it.
 
     Example:
@@ -74,6 +74,7 @@ def value_grad_and_hessian_diag(
     check_callable("fun", fun, "lambda params, batch: ...")
     check_flag("has_aux", has_aux)
     check_static_integer("num_probes", num_probes, minimum=1)
+    check_axis_name("axis_name", axis_name)
     check_hvp(hvp)
     check_flag("unroll", unroll)
 
@@ -124,8 +125,8 @@ def hutchinson(
       estimate has the structure, shapes and dtypes of `params`.
 
     Raises:
-      TypeError: for a key that is none, leaves that are not real, an `obj_fn` that is missing, not callable or not
-        scalar, or one that forward mode cannot pass.
+      TypeError: for an argument of the wrong type, a key that is none, a state of another transformation, leaves
+        that are not real, an `obj_fn` that is missing, not callable or not scalar, or one that forward mode cannot pass.
       ValueError: for `num_probes` below 1, an unknown `hvp`, `independent_probes` without `axis_name`, missing
         `params`, an unbound axis, or parameters that vary over it.
 
@@ -136,6 +137,7 @@ def hutchinson(
       >>> _, state = tx.update(params, tx.init(params), params, obj_fn=lambda w: jnp.sum(w**4))
     """
     check_static_integer("num_probes", num_probes, minimum=1)
+    check_axis_name("axis_name", axis_name)
     if not isinstance(key, int) or isinstance(key, bool):
         check_key("key", key)
     check_flag("independent_probes", independent_probes)
@@ -160,6 +162,7 @@ def hutchinson(
         **extra_args: Any,
     ) -> tuple[optax.Updates, HutchinsonState]:
         del updates, extra_args
+        check_state(state, HutchinsonState)
         if params is None:
             raise ValueError("`params` (=None) must be given: the Hessian is taken at them. Pass them to `update`.")
         check_callable("obj_fn", obj_fn, "obj_fn=lambda p: loss_fn(p, batch)")

@@ -61,6 +61,7 @@ def hessian_vector_product(
     check_hvp(hvp)
     check_callable("fun", fun, "lambda p: jnp.sum(p**2)")
     check_real_leaves("params", params)
+    check_real_leaves("vector", vector)
     check_like("vector", vector, params)
     _, _, product, _ = gradient_and_product(checked_loss("fun", fun), params, vector, hvp)
     return product
@@ -138,7 +139,7 @@ def _check_same_types(params: Any, vector: Any) -> None:
         if types[0] != types[1]:
             raise ValueError(
                 f"`params{jax.tree_util.keystr(path)}` is {types[0]} and its tangent {types[1]}; they must agree. "
-                "Give a vector the dtype of its parameter. Where {V:...} differs, the parameters are "
+                "Give each leaf of `vector` the dtype of its parameter. Where {V:...} differs, the parameters are "
                 "varying over a mapped axis and the key is not, so that every device would draw the same signs for "
                 "its own part: map the loss alone with `jax.shard_map`, gather in it, and estimate outside."
             )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optax_adahessian._checks import check_integer
 
@@ -30,8 +32,10 @@ def refresh_due(step: Any, update_interval: Any, dense_start: Any = 10) -> Any:
       >>> [step for step in range(40) if oah.refresh_due(step, update_interval=15, dense_start=3)]
       [0, 1, 2, 15, 30]
     """
-    if jnp.ndim(step) == 0:
+    if not isinstance(step, (jax.Array, np.ndarray)) or step.ndim == 0:
         check_integer("step", step, minimum=0)
+    elif not jnp.issubdtype(step.dtype, jnp.integer):
+        raise TypeError(f"`step` (of dtype {step.dtype.name}) must be an integer or an array of them.")
     check_schedule(update_interval, dense_start)
     return (step < dense_start) | (step % update_interval == 0)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from typing import Any
 
 import jax
+import numpy as np
 
 from optax_adahessian import _presets
-from optax_adahessian._checks import check_callable, check_flag, check_static_integer
+from optax_adahessian._checks import check_callable, check_flag, check_real_leaves, check_static_integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,11 @@ class SpatialAverage:
     is (in, out); "OIHW" that of Equinox and PyTorch, where it is (out, in). It holds for convolutions in 1, 2 and 3
     dimensions alike (leaves of rank 3, 4, 5); "WIO", "DHWIO", "OIW", "OIDHW" name the same two layouts.
 
+    Raises:
+      TypeError, ValueError: by the constructors, for an unknown layout, an `n` that is no integer from 1, a function
+        that cannot be called, a `signed` that is no bool; by `describe`, for leaves that are not real and blocks
+        that do not tile a leaf.
+
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
       >>> print(oah.SpatialAverage.conv("HWIO").describe({"kernel": jnp.zeros((3, 3, 8, 16))}))
@@ -43,6 +50,14 @@ class SpatialAverage:
     name: str
     block_shape_fn: _presets.BlockShapeFn = dataclasses.field(repr=False)
     signed: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(
+                f"`name` (={self.name!r}) must be a text. Make an average with `custom`, which finds a name."
+            )
+        check_callable("block_shape_fn", self.block_shape_fn, "lambda path, leaf: (1,) * leaf.ndim")
+        check_flag("signed", self.signed)
 
     @classmethod
     def none(cls) -> SpatialAverage:
@@ -56,7 +71,7 @@ class SpatialAverage:
         Touches the leaves of rank 3, 4 and 5 that are not named as a bias or a scale.
         """
         inputs_first = _presets.inputs_come_first(kernel)
-        return cls(f"conv({kernel!r})", _presets.conv(inputs_first), _checked(signed))
+        return cls(f"conv({kernel!r})", _presets.conv(inputs_first), signed)
 
     @classmethod
     def rows(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
@@ -67,7 +82,7 @@ class SpatialAverage:
         vocabulary would mix tokens seen often with tokens never seen.
         """
         inputs_first = _presets.inputs_come_first(kernel)
-        return cls(f"rows({kernel!r})", _presets.rows(inputs_first), _checked(signed))
+        return cls(f"rows({kernel!r})", _presets.rows(inputs_first), signed)
 
     @classmethod
     def lengths(cls, n: int, kernel: str, *, signed: bool = False) -> SpatialAverage:
@@ -78,7 +93,7 @@ class SpatialAverage:
         """
         check_static_integer("n", n, minimum=1)
         inputs_first = _presets.inputs_come_first(kernel)
-        return cls(f"lengths({n}, {kernel!r})", _presets.lengths(int(n), inputs_first), _checked(signed))
+        return cls(f"lengths({n}, {kernel!r})", _presets.lengths(int(n), inputs_first), signed)
 
     @classmethod
     def custom(cls, fn: _presets.BlockShapeFn, *, signed: bool = False) -> SpatialAverage:
@@ -88,14 +103,14 @@ class SpatialAverage:
         must divide the axes.
         """
         check_callable("fn", fn, "lambda path, leaf: (1,) * leaf.ndim")
-        return cls(f"custom({getattr(fn, '__name__', 'fn')})", fn, _checked(signed))
+        return cls(f"custom({getattr(fn, '__name__', 'fn')})", fn, signed)
 
     def block_shape(self, path: Any, leaf: Any) -> tuple[int, ...]:
         """The block of one leaf, without -1. Raises ValueError where it does not tile the leaf."""
         block, shape = self.block_shape_fn(path, leaf), tuple(leaf.shape)
         where = f"`spatial_average` (={self.name}) gives the leaf {jax.tree_util.keystr(path)!r} of shape {shape}"
         try:
-            sizes = tuple(int(size) for size in block)
+            sizes = tuple(map(operator.index, block))
         except TypeError as error:
             raise TypeError(
                 f"{where} the block {block!r}, which must be a tuple of integers, one each axis."
@@ -109,9 +124,11 @@ class SpatialAverage:
 
     def describe(self, params: Any) -> str:
         """A table of what this does to `params`: leaf, shape, block, size of the second moment."""
+        check_real_leaves("params", params)
         rows = [("leaf", "shape", "block", "second moment")]
         total = stored = 0
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            leaf = leaf if hasattr(leaf, "shape") else np.asarray(leaf)  # a Python number is a parameter, too
             block = self.block_shape(path, leaf)
             size = math.prod(leaf.shape)
             total, stored = total + size, stored + size // math.prod(block)
@@ -123,8 +140,3 @@ class SpatialAverage:
             "  ".join([*(c.ljust(w) for c, w in zip(row[:3], widths, strict=False)), row[3].rjust(widths[3])])
             for row in rows
         )
-
-
-def _checked(signed: bool) -> bool:
-    check_flag("signed", signed)
-    return signed

@@ -14,6 +14,7 @@ from optax_adahessian._checks import (
     check_like,
     check_non_negative,
     check_real_leaves,
+    check_state,
     check_unit_interval,
 )
 from optax_adahessian._curvature import hutchinson
@@ -52,6 +53,10 @@ def scale_by_adahessian(
 
     Returns:
       A transformation with the state `ScaleByAdaHessianState`. Its updates have the dtypes of the gradients.
+
+    Raises:
+      TypeError, ValueError: for an argument of the wrong type or outside of its range; by `init` and `update`, for
+        leaves that are not real, a state of another transformation, and trees of another structure or shape.
     """
     check_unit_interval("b1", b1, closed=False)
     check_unit_interval("b2", b2, closed=False)
@@ -113,7 +118,11 @@ def scale_by_adahessian(
         **extra_args: Any,
     ) -> tuple[optax.Updates, ScaleByAdaHessianState]:
         check_feed(obj_fn, hessian_diag, params, needs_obj_fn=hessian_diagonal_fn is None)
+        check_state(state, ScaleByAdaHessianState)
+        check_real_leaves("updates", updates)
         check_like("updates", updates, state.mu)
+        if obj_fn is not NOT_GIVEN and params is not None:
+            check_like("params", params, state.mu)
         updates = jax.tree.map(jnp.asarray, updates)
 
         def estimate(state: ScaleByAdaHessianState) -> ScaleByAdaHessianState:

@@ -10,14 +10,18 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from optax_adahessian import value_grad_and_hessian_diag
+from optax_adahessian._checks import check_callable, check_like, check_real_leaves, check_static_integer
+from optax_adahessian._losses import checked_loss
+from optax_adahessian._probes import check_key
 
 _BATCH = 16_384  # samples at a time: bounds the memory of a network's intermediate values
 
 
 def dense_hessian(fun: Callable[[Any], jax.Array], params: Any) -> jax.Array:
     """The whole Hessian of `fun`, of shape (n, n), over the n parameters laid end to end."""
+    loss = _loss_of(fun, params)
     flat, unravel = ravel_pytree(params)
-    return jax.hessian(lambda p: fun(unravel(p)))(flat)
+    return jax.hessian(lambda p: loss(unravel(p)))(flat)
 
 
 def double_backward_product(fun: Callable[[Any], jax.Array], params: Any, vector: Any) -> Any:
@@ -27,8 +31,11 @@ def double_backward_product(fun: Callable[[Any], jax.Array], params: Any, vector
     frameworks with reverse mode alone; `optax_adahessian.hessian_vector_product` gets the same from one `jax.jvp`.
     """
 
+    loss = _loss_of(fun, params)
+    check_like("vector", vector, params)
+
     def inner_product(p: Any) -> jax.Array:
-        terms = jax.tree.map(jnp.vdot, jax.grad(fun)(p), vector)
+        terms = jax.tree.map(jnp.vdot, jax.grad(loss)(p), vector)
         return sum(jax.tree.leaves(terms), start=jnp.zeros([]))
 
     return jax.grad(inner_product)(params)
@@ -37,6 +44,8 @@ def double_backward_product(fun: Callable[[Any], jax.Array], params: Any, vector
 def hutchinson_samples(fun: Callable[[Any], jax.Array], params: Any, key: jax.Array, num_samples: int) -> jax.Array:
     """Independent one-probe estimates z * Hz, of shape (num_samples, n); made by the package's own estimator."""
     estimate = value_grad_and_hessian_diag(fun)
+    check_key("key", key)
+    check_static_integer("num_samples", num_samples, minimum=1)
     batch = min(num_samples, _BATCH)
     keys = jax.random.split(key, (-(-num_samples // batch), batch))
 
@@ -52,6 +61,14 @@ def error_against_probes(samples: jax.Array, diag: jax.Array, counts: Sequence[i
 
     The mean is over the entries of the diagonal and over as many disjoint groups of `count` samples as there are.
     """
+    if jnp.ndim(samples) != 2 or jnp.shape(diag) != jnp.shape(samples)[1:]:
+        raise ValueError(
+            f"`samples` (of shape {jnp.shape(samples)}) must be of shape (samples, n), and `diag` (of shape "
+            f"{jnp.shape(diag)}) of shape (n,). Pass what `hutchinson_samples` returns and the diagonal for it."
+        )
+    _check_counts(counts)
+    if max(counts) > len(samples):
+        raise ValueError(f"`counts` (={tuple(counts)}) must be at most the number of `samples` (={len(samples)}).")
 
     def error(count: int) -> jax.Array:
         groups = len(samples) // count
@@ -68,6 +85,8 @@ def predicted_error(hessian: jax.Array, counts: Sequence[int]) -> jax.Array:
 
     for n probes and d parameters.
     """
+    _check_square(hessian)
+    _check_counts(counts)
     off_diagonal = hessian - jnp.diag(jnp.diag(hessian))
     return jnp.sqrt(jnp.sum(off_diagonal**2) / len(hessian) / jnp.asarray(counts))
 
@@ -79,5 +98,30 @@ def row_norms(hessian: jax.Array, num_probes: int = 1) -> jax.Array:
 
     With one probe it is the norm of the Hessian's row.
     """
+    _check_square(hessian)
+    check_static_integer("num_probes", num_probes, minimum=1)
     diag = jnp.diag(hessian)
     return jnp.sqrt(diag**2 + (jnp.sum(hessian**2, axis=1) - diag**2) / num_probes)
+
+
+def _loss_of(fun: Callable[[Any], jax.Array], params: Any) -> Callable[[Any], jax.Array]:
+    """`fun`, checked, without the auxiliary output that a checked loss has."""
+    check_callable("fun", fun, "lambda p: jnp.sum(p**2)")
+    check_real_leaves("params", params)
+    loss = checked_loss("fun", fun)
+    return lambda p: loss(p)[0]
+
+
+def _check_counts(counts: Any) -> None:
+    if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
+        raise TypeError(f"`counts` (={counts!r}) must be numbers of probes, Python integers. Pass e.g. (1, 4, 16).")
+    for count in counts:
+        check_static_integer("counts", count, minimum=1)
+
+
+def _check_square(hessian: Any) -> None:
+    shape = jnp.shape(hessian)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(
+            f"`hessian` (of shape {shape}) must be a square matrix. Pass e.g. `dense_hessian(fun, params)`."
+        )

@@ -31,7 +31,6 @@ class _Node(NamedTuple):
     constant: float | None = None  # the value of a node without x and y
 
 
-@functools.lru_cache(maxsize=64)  # one function for one text, so that JAX compiles it once
 def parse_expression(text: str) -> Callable[[jax.Array], jax.Array]:
     """The function of a vector ``v = (x, y)`` that `text` describes.
 
@@ -46,6 +45,7 @@ def parse_expression(text: str) -> Callable[[jax.Array], jax.Array]:
       A function that takes an array of shape (2,) and returns a scalar; JAX can trace and differentiate it.
 
     Raises:
+      TypeError: if `text` is no text.
       ExpressionError: a ValueError, for anything else; the message names the column.
 
     Example:
@@ -54,6 +54,13 @@ def parse_expression(text: str) -> Callable[[jax.Array], jax.Array]:
       >>> float(parse_expression("x^2 + 5*y^2 - x*y")(jnp.array([1.0, 2.0])))
       19.0
     """
+    if not isinstance(text, str):
+        raise TypeError(f"`text` (={text!r}) must be a text. Pass e.g. 'x**2 + 5*y**2'.")
+    return _parsed(text)
+
+
+@functools.lru_cache(maxsize=64)  # one function for one text, so that JAX compiles it once
+def _parsed(text: str) -> Callable[[jax.Array], jax.Array]:
     if len(text) > MAX_LENGTH:
         raise ExpressionError(
             f"{text[:20]}...",

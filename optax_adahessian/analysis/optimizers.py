@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from optax_adahessian import hutchinson
+from optax_adahessian._checks import check_finite
+from optax_adahessian.analysis.recorded import check_feed_of_vector
 
 
 def newton(learning_rate: float = 1.0) -> optax.GradientTransformationExtraArgs:
@@ -18,11 +20,18 @@ def newton(learning_rate: float = 1.0) -> optax.GradientTransformationExtraArgs:
     It goes to any point where the gradient vanishes, a saddle or a maximum as well. Memory is that of the whole
     Hessian: for small functions only.
     """
+    check_finite("learning_rate", learning_rate)
 
     def update_fn(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, *, obj_fn: Any, **extra: Any
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        obj_fn: Any = None,
+        **extra: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         del extra
+        check_feed_of_vector(obj_fn, params)
         return jnp.linalg.solve(jax.hessian(obj_fn)(params), updates), state
 
     solve = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)

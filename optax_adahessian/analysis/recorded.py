@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from optax_adahessian import hessian_vector_product
+from optax_adahessian._checks import check_callable
 
 
 def read_probes(file: pathlib.Path, steps: int) -> np.ndarray:
@@ -33,6 +34,13 @@ class RecordedProbesState(NamedTuple):
     step: jax.Array  # shape=(), dtype=int32: estimates made so far
 
 
+def check_feed_of_vector(obj_fn: Any, params: Any) -> None:
+    """Raises unless an `update` on a vector was given the loss and the point."""
+    check_callable("obj_fn", obj_fn, "obj_fn=fun")
+    if params is None:
+        raise ValueError("`params` (=None) must be given: the Hessian is taken at them. Pass them to `update`.")
+
+
 def recorded_probes(probes: jax.typing.ArrayLike) -> optax.GradientTransformationExtraArgs:
     """The estimate of `optax_adahessian.hutchinson` with given probes, to repeat a recorded run exactly.
 
@@ -44,8 +52,13 @@ def recorded_probes(probes: jax.typing.ArrayLike) -> optax.GradientTransformatio
       A transformation for the `hessian_diagonal_fn` of `adahessian`.
 
     Raises:
+      TypeError: if `probes` is no array of real numbers.
       ValueError: if `probes` has another rank, or entries that are no signs.
     """
+    if not isinstance(probes, jax.Array):
+        probes = np.asarray(probes)
+        if probes.dtype.kind not in "iuf":
+            raise TypeError(f"`probes` (of dtype {probes.dtype.name}) must be an array of real numbers, -1 or 1.")
     signs = jnp.asarray(probes)
     if signs.ndim != 3 or not bool(jnp.all(jnp.abs(signs) == 1)):
         raise ValueError(
@@ -54,9 +67,20 @@ def recorded_probes(probes: jax.typing.ArrayLike) -> optax.GradientTransformatio
         )
 
     def update_fn(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, *, obj_fn: Any, **extra: Any
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        obj_fn: Any = None,
+        **extra: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         del updates, extra
+        check_feed_of_vector(obj_fn, params)
+        shape = np.shape(params)  # type: ignore[arg-type]
+        if shape != signs.shape[2:]:
+            raise ValueError(
+                f"`params` (of shape {shape}) must have the shape of one of the `probes`, {signs.shape[2:]}."
+            )
         z = signs[state.step].astype(jnp.result_type(params))
         products = jax.vmap(lambda vector: hessian_vector_product(obj_fn, params, vector))(z)
         return jnp.mean(z * products, axis=0), RecordedProbesState(state.step + 1)

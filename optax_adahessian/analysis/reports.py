@@ -12,6 +12,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from optax_adahessian import rademacher_like
+from optax_adahessian._checks import check_callable, check_real_leaves, check_static_integer
+from optax_adahessian._probes import check_key
 from optax_adahessian.analysis import estimates
 
 
@@ -33,6 +35,12 @@ def estimate_report(
     fun: Callable[[Any], jax.Array], params: Any, key: jax.Array, max_probes: int = 256, repetitions: int = 200
 ) -> EstimateReport:
     """Everything that `optax-adahessian estimate` shows, computed."""
+    check_callable("fun", fun, "lambda p: jnp.sum(p**2)")
+    check_real_leaves("params", params)
+    check_key("key", key)
+    check_static_integer("max_probes", max_probes, minimum=1)
+    check_static_integer("repetitions", repetitions, minimum=1)
+    max_probes, repetitions = int(max_probes), int(repetitions)
     counts = (*(4**i for i in range(max_probes.bit_length()) if 4**i < max_probes), max_probes)
     return EstimateReport(*map(np.asarray, _report(fun, params, key, counts, repetitions)))
 

@@ -12,6 +12,8 @@ import numpy as np
 import optax
 
 from optax_adahessian import HutchinsonState
+from optax_adahessian._checks import check_callable, check_static_integer
+from optax_adahessian._probes import check_key
 
 
 class Path(NamedTuple):
@@ -21,7 +23,6 @@ class Path(NamedTuple):
     losses: Any  # shape=(steps + 1,): the function at each point
 
 
-@functools.partial(jax.jit, static_argnames=("tx", "fun", "steps"))
 def trajectory(
     tx: optax.GradientTransformation,
     fun: Callable[[jax.Array], jax.Array],
@@ -46,6 +47,9 @@ def trajectory(
     Returns:
       A `Path` of ``steps + 1`` points and losses. They can become infinite or NaN; see `finite_part`.
 
+    Raises:
+      TypeError, ValueError: for an argument of the wrong type, or `steps` below 1.
+
     Example:
       >>> import optax_adahessian as oah
       >>> from optax_adahessian.analysis import SURFACES, trajectory
@@ -54,9 +58,29 @@ def trajectory(
       >>> path.losses.tolist()
       [6.0, 0.0]
     """
+    if not isinstance(tx, optax.GradientTransformation):
+        raise TypeError(f"`tx` (={tx!r}) must be an optax transformation. Pass e.g. optax.adam(0.1).")
+    check_callable("fun", fun, "lambda v: jnp.sum(v**2)")
+    check_static_integer("steps", steps, minimum=1)
+    if key is not None:
+        check_key("key", key)
+    if not isinstance(start, jax.Array):
+        start = np.asarray(start)
+    if start.dtype.kind not in "biuf" and not jnp.issubdtype(start.dtype, jnp.floating):
+        raise TypeError(f"`start` (of dtype {start.dtype.name}) must be a real number or an array of them.")
+    return _trajectory(tx, fun, start, int(steps), key)
+
+
+@functools.partial(jax.jit, static_argnames=("tx", "fun", "steps"))
+def _trajectory(
+    tx: optax.GradientTransformation,
+    fun: Callable[[jax.Array], jax.Array],
+    start: jax.Array,
+    steps: int,
+    key: jax.Array | None,
+) -> Path:
     tx = optax.with_extra_args_support(tx)
-    first = jnp.asarray(start)
-    first = first.astype(jnp.result_type(first, float))
+    first = start.astype(jnp.result_type(start, float))
 
     def value_fn(point: jax.Array, obj_fn: Any = None) -> jax.Array:
         del obj_fn  # optax's line searches hand on what they do not take themselves, and `value_fn` must name it
@@ -77,6 +101,8 @@ def trajectory(
 
 def finite_part(path: Path) -> Path:
     """The path up to the last point before one that is infinite or NaN, or whose loss is; in numpy."""
+    if not isinstance(path, Path):
+        raise TypeError(f"`path` (of type {type(path).__name__}) must be a `Path`. Pass what `trajectory` returns.")
     points, losses = np.asarray(path.points), np.asarray(path.losses)
     finite = np.isfinite(losses) & np.isfinite(points.reshape(len(points), -1)).all(axis=1)
     length = len(losses) if finite.all() else int(np.argmin(finite))
