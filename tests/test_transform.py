@@ -1,5 +1,7 @@
 """The rule of the transformation, against a model of it in a few lines of float64 NumPy."""
 
+import inspect
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -84,6 +86,25 @@ def test_newton_step_on_a_diagonal_quadratic_lands_on_the_minimum():
     params = jnp.zeros(3)
     updates, _ = tx.update(jax.grad(loss_fn)(params), tx.init(params), params, obj_fn=loss_fn)
     chex.assert_trees_all_equal(optax.apply_updates(params, updates), minimum)
+
+
+def test_the_defaults_are_those_of_the_paper():
+    def defaults(fun):
+        return {name: parameter.default for name, parameter in inspect.signature(fun).parameters.items()}
+
+    scaling = {
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-4,
+        "hessian_power": 1.0,
+        "update_interval": 1,
+        "dense_start": 10,
+        "spatial_average": oah.SpatialAverage.none(),
+        "mu_dtype": None,
+        "hessian_diagonal_fn": None,
+    }
+    assert defaults(oah.scale_by_adahessian) == scaling
+    assert defaults(oah.adahessian) == scaling | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
 
 
 def test_weight_decay_is_decoupled_masked_and_times_the_learning_rate():
