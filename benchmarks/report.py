@@ -26,7 +26,7 @@ def setting(record: dict[str, Any]) -> str:
     where = record["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     devices = f"{where['cores']} cores of {where['processor']}; JAX on {', '.join(sorted(set(where['devices'])))}"
-    return f"{devices}; {versions}; commit {where['commit']}."
+    return f"{devices}; load {where['load']:.1f} at the end; {versions}; commit {where['commit']}."
 
 
 def save(record: dict[str, Any], table: str, folder: pathlib.Path, name: str) -> None:

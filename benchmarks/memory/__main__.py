@@ -14,8 +14,6 @@ import argparse
 import pathlib
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.cost.problems import PROBLEMS, SMALL
 from benchmarks.memory import states, temporary
 from benchmarks.report import markdown, number, save, setting, with_machine
@@ -24,7 +22,7 @@ from benchmarks.report import markdown, number, save, setting, with_machine
 def main(arguments: list[str] | None = None) -> None:
     """Measures and writes two tables."""
     options = _parser().parse_args(arguments)
-    skipped: dict[str, None] = {}
+    skipped: dict[str, None] = {}  # in order, each once
     record = with_machine(
         temporary={name: temporary.measure(PROBLEMS[name](), options.probes, name) for name in options.models},
         states={
@@ -33,7 +31,6 @@ def main(arguments: list[str] | None = None) -> None:
         },
         skipped=list(skipped),
     )
-    tqdm.write("\n".join(skipped))
     save(record, tables(record), options.out, "memory")
 
 
