@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test figures docs clean
+.PHONY: demo test matrix figures docs clean
 
 demo: $(VENV)/demo
 	$(RUN) -m examples.digits_cnn
@@ -13,6 +13,10 @@ test: $(VENV)/test
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	$(RUN) -m pytest --numprocesses auto --dist loadfile
+
+# The core tests on the oldest and the newest JAX, Optax and Python, in .venv-oldest and .venv-newest.
+matrix: $(VENV)/test
+	$(RUN) tests/version_matrix.py
 
 figures: $(VENV)/plot
 	$(RUN) -m docs.figures
@@ -29,4 +33,4 @@ $(VENV)/%: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out
