@@ -105,9 +105,8 @@ def adahessian(
       Yao, Gholami, Shen, Mustafa, Keutzer, Mahoney, "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine
       Learning", AAAI 2021, https://arxiv.org/abs/2006.00719.
     """
-    for name, value in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
-        if not callable(value):
-            check_finite(name, value)
+    if not callable(learning_rate):
+        check_finite("learning_rate", learning_rate)
     if not callable(weight_decay):
         check_non_negative("weight_decay", weight_decay)
     if not is_mask(mask):

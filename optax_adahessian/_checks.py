@@ -110,7 +110,7 @@ def check_floating_dtype(name: str, dtype: Any) -> Any:
 def check_flag(name: str, value: Any) -> None:
     """Raises unless `value` is a Python bool."""
     if not isinstance(value, bool):
-        raise TypeError(f"`{name}` (={value!r}) must be True or False.")
+        raise TypeError(f"`{name}` (={value!r}) must be True or False, a Python bool.")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -169,13 +169,13 @@ def check_real_leaves(name: str, tree: Any) -> None:
             )
 
 
-def check_like(name: str, tree: Any, params: Any) -> None:
+def check_like(name: str, tree: Any, params: Any, like: str = "the parameters") -> None:
     """Raises unless `tree` has the structure and the shapes of `params`, naming the first leaf that differs."""
     expected = dict(jax.tree_util.tree_leaves_with_path(params))
     given = dict(jax.tree_util.tree_leaves_with_path(tree))
     for path in [*expected, *given]:
         leaf = f"{name}{jax.tree_util.keystr(path)}"
-        remedy = f"`{name}` must have the structure and the shapes of the parameters."
+        remedy = f"`{name}` must have the structure and the shapes of {like}."
         if path not in given:
             raise ValueError(f"`{leaf}` is missing, with shape {np.shape(expected[path])} in the parameters. {remedy}")
         if path not in expected:

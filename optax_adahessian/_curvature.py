@@ -126,7 +126,7 @@ def hutchinson(
 
     Raises:
       TypeError: for an argument of the wrong type, a key that is none, a state of another transformation, leaves
-        that are not real, an `obj_fn` that is missing, not callable or not scalar, or one that forward mode cannot pass.
+        that are not real, or an `obj_fn` that is missing, not callable, not scalar, or that forward mode cannot pass.
       ValueError: for `num_probes` below 1, an unknown `hvp`, `independent_probes` without `axis_name`, missing
         `params`, an unbound axis, or parameters that vary over it.
 

@@ -122,7 +122,7 @@ def scale_by_adahessian(
         check_real_leaves("updates", updates)
         check_like("updates", updates, state.mu)
         if obj_fn is not NOT_GIVEN and params is not None:
-            check_like("params", params, state.mu)
+            check_like("params", params, state.mu, like="the parameters that `init` was given")
         updates = jax.tree.map(jnp.asarray, updates)
 
         def estimate(state: ScaleByAdaHessianState) -> ScaleByAdaHessianState:
