@@ -249,3 +249,8 @@ def test_an_empty_tree_and_an_empty_leaf():
     assert oah.value_grad_and_hessian_diag(lambda p: jnp.float32(1.0))(jax.random.key(0), {})[2] == {}
     diag = oah.value_grad_and_hessian_diag(lambda p: jnp.sum(p**2))(jax.random.key(0), jnp.zeros((0, 3)))[2]
     assert diag.shape == (0, 3)
+
+
+def test_the_error_of_a_vector_of_another_dtype_shows_both():
+    with pytest.raises(ValueError, match=r"is float32\[2\] and its tangent bfloat16\[2\]"):
+        oah.hessian_vector_product(lambda w: jnp.sum(w**2), jnp.ones(2), jnp.ones(2, jnp.bfloat16))

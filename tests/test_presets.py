@@ -1,5 +1,7 @@
 """The official averagings by name: which entries each preset shares, in both layouts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,3 +126,15 @@ def test_signed_takes_the_absolute_value_after_the_mean(name):
         tx = oah.scale_by_adahessian(b2=0.0, spatial_average=make(signed))
         _, state = jax.jit(tx.update)(params, tx.init(params), params, hessian_diag={"kernel": jnp.asarray(h)})
         np.testing.assert_allclose(np.sqrt(state.nu["kernel"]).ravel(), expected, rtol=1e-5)
+
+
+def test_an_average_shows_its_name_and_whether_it_is_signed():
+    makes = {
+        "conv('OIHW')": functools.partial(SpatialAverage.conv, "OIHW"),
+        "rows('HWIO')": functools.partial(SpatialAverage.rows, "HWIO"),
+        "lengths(3, 'OIHW')": functools.partial(SpatialAverage.lengths, 3, "OIHW"),
+        "custom(len)": functools.partial(SpatialAverage.custom, len),
+    }
+    for name, make in makes.items():
+        for average, signed in ((make(), False), (make(signed=True), True)):
+            assert repr(average) == f"SpatialAverage(name={name!r}, signed={signed})"
