@@ -36,15 +36,20 @@ PICTURES = {
 def main(arguments: list[str] | None = None) -> None:
     """Measures, or reads an earlier run, and writes table and pictures."""
     options = _parser().parse_args(arguments)
-    record = json.loads(options.earlier.read_text()) if options.earlier else _run(options)
-    save(record, tables(record), options.out, "cost")
-    for name, draw in PICTURES.items():
-        draw(record).savefig(options.out / name, dpi=120, metadata={"Software": None})
-        print(options.out / name)
+    if options.earlier:
+        _write(json.loads(options.earlier.read_text()), options.out)
+    else:
+        _run(options)
     if options.publish:
         shutil.copy(options.out / "cost.md", ROOT / "docs" / "tables" / "cost.md")
         for name in PICTURES:
             shutil.copy(options.out / name, ROOT / "docs" / "images" / name)
+
+
+def _write(record: dict[str, Any], folder: pathlib.Path) -> None:
+    save(record, tables(record), folder, "cost")
+    for name, draw in PICTURES.items():
+        draw(record).savefig(folder / name, dpi=120, metadata={"Software": None})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,12 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> dict[str, Any]:
+def _run(options: argparse.Namespace) -> None:
+    """Measures model after model, and writes what there is after each: a long run that is ended is not lost."""
     plan = Plan(rounds=3, block_seconds=0.05, row_seconds=3.0) if options.quick else Plan()
     if options.rounds:
         plan = plan._replace(rounds=options.rounds)
-    models = options.models or (["mlp", "transformer"] if options.quick else problems.default_names())
-    return with_machine(plan=plan._asdict(), models={model: measure(model, options.rows, plan) for model in models})
+    measured: dict[str, Any] = {}
+    for model in options.models or (["mlp", "transformer"] if options.quick else problems.default_names()):
+        measured[model] = measure(model, options.rows, plan)
+        _write(with_machine(plan=plan._asdict(), models=measured), options.out)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,12 @@ def ratio_per_optimizer(record: dict[str, Any]) -> Figure:
             if name in measured["rows"]:
                 low, ratio, high = measured["rows"][name]["ratio"]
                 ax.errorbar(ratio, y, xerr=[[ratio - low], [high - ratio]], fmt="o", color=_color(name), markersize=4)
-                ax.annotate(f"{ratio:.2f}", (ratio, y), (6, 0), textcoords="offset points", va="center", fontsize=7)
+                ax.annotate(f"{ratio:.2f}", (ratio, y), (0, 5), textcoords="offset points", ha="center", fontsize=7)
         ax.set_xscale("log")
         ax.axvline(1, color=BLACK, linewidth=0.5)
         ax.margins(x=0.2)
+        ax.set_xticks(*_ticks(*ax.get_xlim()))
+        ax.minorticks_off()
         label(ax, "time over AdamW's", "", model)
     panels[0].set_yticks(range(len(names)), names, fontsize=8)
     panels[0].set_ylabel("optimizer")
@@ -50,12 +52,17 @@ def ratio_against_interval(record: dict[str, Any]) -> Figure:
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xticks([1, 10, 50], ["1", "10", "50"])
+        ax.set_yticks(*_ticks(*ax.get_ylim()))
         ax.minorticks_off()
-        ticks = [tick for tick in (1, 2, 3, 5, 10, 20, 50) if tick <= ax.get_ylim()[1]]
-        ax.set_yticks(ticks, [str(tick) for tick in ticks])
         label(ax, "interval k", "time over AdamW's", model)
     panels[0].legend(fontsize=7)
     return figure
+
+
+def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Round ratios within the limits of a logarithmic axis, and how they are written."""
+    ticks = [tick for tick in (0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100) if low <= tick <= high]
+    return ticks, [f"{tick:g}" for tick in ticks]
 
 
 def _points(series: str, rows: dict[str, Any]) -> list[tuple[int, float]]:
