@@ -22,7 +22,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TESTS = (
     "blocks",
     "curvature",
-    "distributed",
     "errors",
     "optax",
     "presets",
@@ -71,8 +70,8 @@ def check(name: str, python: str, package: Path, pins: list[str], sdist: Path) -
             run(log, runs, "-m", "pip", "install", "--quiet", f"{package}[matrix]", *pins)
             run(log, runs, "-m", "pip", "list")
             run(log, runs, "-m", "pytest", "-m", "not long", *files, cwd=tree)
-        except subprocess.CalledProcessError:
-            print(log.read_text())
+        except subprocess.CalledProcessError as error:
+            print(log.read_text(), f"{name}: {error}", sep="\n")
             return False
     print(f"{name}: {log.read_text().splitlines()[-1].strip('= ')}; log in {log.relative_to(ROOT)}")
     return True
