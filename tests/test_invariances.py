@@ -38,8 +38,8 @@ def assert_agree(updates, others, bounds):
     assert_within(updates, others, [2 * bound for bound in bounds])
 
 
-@hypothesis.settings(DETERMINISTIC, max_examples=5)
-@hypothesis.given(st.lists(leaves(SINGLE), min_size=2, max_size=4), st.randoms(use_true_random=False), SEEDS)
+@hypothesis.settings(DETERMINISTIC, max_examples=4)
+@hypothesis.given(st.lists(leaves(SINGLE), min_size=2, max_size=3), st.randoms(use_true_random=False), SEEDS)
 def test_the_order_of_leaves(tree, random, seed):
     order = random.sample(range(len(tree)), len(tree))
     grads, diags = random_run(seed, tree)
@@ -49,7 +49,7 @@ def test_the_order_of_leaves(tree, random, seed):
         np.testing.assert_array_equal(update, updates[i])
 
 
-@hypothesis.settings(DETERMINISTIC, max_examples=5)
+@hypothesis.settings(DETERMINISTIC, max_examples=4)
 @hypothesis.given(CUTTABLE, st.data(), SEEDS)
 def test_a_leaf_cut_in_two(leaf, data, seed):
     at = data.draw(st.integers(1, leaf.shape[0] - 1))
@@ -116,7 +116,7 @@ def stacked(members):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-@hypothesis.settings(DETERMINISTIC, max_examples=5)
+@hypothesis.settings(DETERMINISTIC, max_examples=4)
 @hypothesis.given(trees(leaves(SINGLE)), SEEDS)
 def test_jit_and_vmap(tree, seed):
     """Two members, whose estimates that are not finite come at different steps."""

@@ -30,7 +30,7 @@ def estimates(pattern, rng, tree):
         yield None if step == "-" else leaves
 
 
-@hypothesis.settings(DETERMINISTIC, max_examples=12)
+@hypothesis.settings(DETERMINISTIC, max_examples=10)
 @hypothesis.given(trees(), PATTERNS, HYPER, st.booleans(), st.sampled_from([None, jnp.bfloat16]), st.integers(0, 9))
 def test_any_tree_follows_the_rule(tree, pattern, hyper, signed, mu_dtype, seed):
     rng = np.random.default_rng(seed)
