@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test matrix figures docs clean
+.PHONY: demo test matrix bench figures docs clean
 
 demo: $(VENV)/demo
 	$(RUN) -m examples.digits_cnn
@@ -18,8 +18,17 @@ test: $(VENV)/test
 matrix: $(VENV)/test
 	$(RUN) tests/version_matrix.py
 
-figures: $(VENV)/plot
+# Half an hour or more on a machine that does nothing else.
+bench: $(VENV)/bench
+	$(RUN) -m benchmarks.flops
+	$(RUN) -m benchmarks.cost
+	$(RUN) -m benchmarks.memory
+	$(RUN) -m benchmarks.scaling
+
+# Every picture of the documentation, and its table of combinations.
+figures: $(VENV)/test
 	$(RUN) -m docs.figures
+	$(RUN) -m tests.optax_matrix
 
 docs: $(VENV)/docs
 	$(RUN) -m sphinx -W -b html docs out/site

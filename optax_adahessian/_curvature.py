@@ -44,7 +44,9 @@ def value_grad_and_hessian_diag(
       axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split:
         loss, gradient and diagonal are averaged over it. The key decides about the probes: the same key on
         every replica is one shared probe; `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each
-        its own, the variance of as many probes, and another expected denominator.
+        its own, the variance of as many probes, and another expected denominator. A loss that itself averages over
+        the axis (batch statistics of all devices) needs the shared probe: with own ones the curvature that runs
+        through the averages is missing.
       hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot pass.
       unroll: whether the program holds every probe one after the other, or, with False, a loop over them: the
         same estimate with less memory and a compile time that does not grow with n. Convolutions in a loop run 10
@@ -116,7 +118,8 @@ def hutchinson(
       key: a seed, or a random key, typed or raw.
       axis_name: a mapped axis (or several) over which the parameters are replicated; `obj_fn` is the loss of
         one replica, the estimate is averaged.
-      independent_probes: whether each replica draws its own probes instead of all the same.
+      independent_probes: whether each replica draws its own probes instead of all the same; not for an `obj_fn`
+        that itself averages over the axis.
       hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot pass.
       unroll: whether the program holds every probe one after the other, or a loop over them.
 

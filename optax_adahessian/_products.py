@@ -18,7 +18,8 @@ Hvp = Literal["forward_over_reverse", "reverse_over_reverse"]
 
 _CANNOT_PUSH = (
     "`hvp` (='forward_over_reverse') cannot pass this loss: its gradient exists, but JAX cannot push a tangent through "
-    "it (a `custom_vjp` whose rules call a `custom_vjp` again, for example). Pass hvp='reverse_over_reverse'."
+    "it (a `custom_vjp` whose rules call a `custom_vjp` again, for example). Pass hvp='reverse_over_reverse'; with "
+    "`obj_fn`, hessian_diagonal_fn=hutchinson(hvp='reverse_over_reverse')."
 )
 
 
@@ -127,7 +128,7 @@ def gradient_and_product(
             raise  # the loss has no gradient either: its own error passes as it is
         _check_same_types(params, vector)
         raise TypeError(f"{_CANNOT_PUSH} JAX said: {error}") from error
-    if leaves_a_custom_vjp(lambda p, v: jax.jvp(gradient, (p,), (v,), has_aux=True)[1], params, vector):
+    if leaves_a_custom_vjp(product, lambda p, v: jax.jvp(gradient, (p,), (v,), has_aux=True)[1], params, vector):
         raise TypeError(_CANNOT_PUSH)
     return value_and_aux, grads, product, product_along
 

@@ -192,6 +192,14 @@ def test_what_forward_mode_cannot_pass_is_refused_with_the_switch_named(num_prob
     chex.assert_trees_all_close(jit(reverse)(key, params), (jnp.array(8.0), jnp.array([12.0]), jnp.array([12.0])))
 
 
+def test_the_switch_is_named_where_only_the_data_are_traced():
+    def product(x):
+        return oah.hessian_vector_product(lambda w: jnp.sum(cube(w) * x), jnp.array([2.0]), jnp.array([1.0]))
+
+    with pytest.raises(TypeError, match="hvp='reverse_over_reverse'"):
+        jax.jit(product)(jnp.array([1.0]))
+
+
 def kernel(body, x):
     """A Pallas kernel of one array, run by the interpreter."""
     return pallas.pallas_call(body, out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype), interpret=True)(x)
