@@ -52,35 +52,47 @@ def count(fun: Callable[..., Any], *args: Any) -> float:
     return float(jax.jit(fun).lower(*args).compile().cost_analysis()["flops"])
 
 
-def ratios(name: str) -> dict[str, float]:
-    """The operations of each way to estimate over those of one gradient; of a skipped step over those of adamw's."""
-    problem, key = PROBLEMS[name](), jax.random.key(0)
-    data = key, problem.params, problem.batch
-    gradient = count(jax.value_and_grad(problem.loss_fn), problem.params, problem.batch)
+def over_gradient(problem: Problem, fun: Callable[..., Any], *args: Any) -> float:
+    """The operations of a program over those of one gradient."""
+    return count(fun, *args) / count(jax.value_and_grad(problem.loss_fn), problem.params, problem.batch)
 
-    def estimate(**options: Any) -> float:
-        return count(oah.value_grad_and_hessian_diag(problem.loss_fn, **options), *data) / gradient
 
-    def training_step(step: Callable[..., Any], tx: optax.GradientTransformation) -> float:
-        return count(step, problem.params, tx.init(problem.params), problem.batch)
+def estimate(problem: Problem, **options: Any) -> float:
+    """Of loss, gradient and estimate in one pass."""
+    fun = oah.value_grad_and_hessian_diag(problem.loss_fn, **options)
+    return over_gradient(problem, fun, jax.random.key(0), problem.params, problem.batch)
 
-    tx, adamw = oah.adahessian(), optax.adamw(1e-3)
-    skipped = training_step(first_order_step(problem, tx, hessian_diag=None), tx)
-    return {
-        "one pass": estimate(),
-        "one pass, 4 probes": estimate(num_probes=4),
-        "reverse over reverse": estimate(hvp="reverse_over_reverse"),
-        "step with obj_fn, interval 1": training_step(obj_fn_step(problem, tx), tx) / gradient,
-        "skipped step, over adamw's": skipped / training_step(first_order_step(problem, adamw), adamw),
-    }
+
+def whole_step(problem: Problem) -> float:
+    """Of a step that hands the loss to `update`."""
+    tx = oah.adahessian()
+    return over_gradient(problem, obj_fn_step(problem, tx), problem.params, tx.init(problem.params), problem.batch)
+
+
+def skipped_step(problem: Problem) -> float:
+    """Of a step without an estimate, over those of a step of adamw."""
+
+    def step(tx: optax.GradientTransformationExtraArgs, **feed: Any) -> float:
+        return count(first_order_step(problem, tx, **feed), problem.params, tx.init(problem.params), problem.batch)
+
+    return step(oah.adahessian(), hessian_diag=None) / step(optax.adamw(1e-3))
+
+
+ROWS = {
+    "one pass": estimate,
+    "one pass, 4 probes": lambda problem: estimate(problem, num_probes=4),
+    "reverse over reverse": lambda problem: estimate(problem, hvp="reverse_over_reverse"),
+    "step with obj_fn, interval 1": whole_step,
+    "skipped step, over adamw's": skipped_step,
+}
 
 
 def main() -> None:
     """Prints the table in Markdown."""
-    columns = {name: ratios(name) for name in tqdm(PROBLEMS)}
-    print(f"| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
-    for row in next(iter(columns.values())):
-        print(f"| {row} | {' | '.join(f'{column[row]:.2f}' for column in columns.values())} |")
+    problems = {name: make() for name, make in PROBLEMS.items()}
+    print(f"| | {' | '.join(problems)} |\n|---|{'---|' * len(problems)}")
+    for row, ratio in tqdm(ROWS.items()):
+        print(f"| {row} | {' | '.join(f'{ratio(problem):.2f}' for problem in problems.values())} |")
 
 
 if __name__ == "__main__":

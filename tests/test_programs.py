@@ -15,10 +15,10 @@ from benchmarks.models import conv_net, mlp
 @pytest.mark.long
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_flops_by_the_count_of_xla(name):
-    ratios = flops.ratios(name)
-    assert ratios["one pass"] <= 3.10
-    assert ratios["step with obj_fn, interval 1"] <= 3.40
-    assert ratios["skipped step, over adamw's"] <= 1.03
+    problem = PROBLEMS[name]()
+    assert flops.estimate(problem) <= 3.10
+    assert flops.whole_step(problem) <= 3.40
+    assert flops.skipped_step(problem) <= 1.03
 
 
 def primitive_counts(fun, *args):
