@@ -89,7 +89,8 @@ def double_gradient() -> Figure:
     upper.plot(entries, report.gradient_of_product, "o", color=BLUE, label=r"$\nabla \langle \nabla L, z \rangle$")
     upper.axhline(0, color=BLACK, linewidth=0.8)
     label(upper, "", "entry", "a network with 21 parameters, one probe z")
-    upper.legend(frameon=False, loc="upper right")
+    upper.margins(y=0.2)  # room for the legend above the bars
+    upper.legend(frameon=False, loc="upper right", ncols=2)
     lower.plot(entries, report.gradient_of_product - report.hz, "o", color=VERMILLION)
     lower.axhline(0, color=BLACK, linewidth=0.8)
     label(lower, "parameter", "difference")
