@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 import optax_adahessian as oah
 from benchmarks.models import Problem, conv_net, mlp, transformer
+from benchmarks.programs import compile_program
 
 PROBLEMS = {
     "mlp": lambda: mlp(batch_size=256),
@@ -49,7 +50,7 @@ def first_order_step(problem: Problem, tx: optax.GradientTransformationExtraArgs
 
 def count(fun: Callable[..., Any], *args: Any) -> float:
     """What XLA counts in the compiled program."""
-    return float(jax.jit(fun).lower(*args).compile().cost_analysis()["flops"])
+    return compile_program(fun, *args).flops
 
 
 def over_gradient(problem: Problem, fun: Callable[..., Any], *args: Any) -> float:

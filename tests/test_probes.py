@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxprs import all_equations
 
 import optax_adahessian as oah
 
@@ -37,13 +38,6 @@ def test_a_word_is_drawn_for_32_signs():
     jaxpr = jax.make_jaxpr(oah.rademacher_like)(jax.random.key(0), tree)
     drawn = [np.prod(e.outvars[0].aval.shape) for e in all_equations(jaxpr.jaxpr) if e.primitive.name == "random_bits"]
     assert sorted(drawn) == [1, 9 * 64 * 2, 512 * 25]  # 25 words for 784 signs, 2 for 64, 1 for 10
-
-
-def all_equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        if "jaxpr" in equation.params:
-            yield from all_equations(equation.params["jaxpr"].jaxpr)
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])

@@ -1,15 +1,19 @@
 """What XLA is given: floating-point operations, primitives, compilations."""
 
+import collections
+
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from jaxprs import all_equations
 
 import optax_adahessian as oah
 from benchmarks import flops
 from benchmarks.flops import PROBLEMS, first_order_step, obj_fn_step
 from benchmarks.models import conv_net, mlp
+from benchmarks.programs import tree_size
 
 
 @pytest.mark.long
@@ -23,16 +27,7 @@ def test_flops_by_the_count_of_xla(name):
 
 def primitive_counts(fun, *args):
     """How often each primitive stands in the jaxpr, those of inner jaxprs included."""
-    counts = {}
-
-    def visit(jaxpr):
-        for equation in jaxpr.eqns:
-            counts[equation.primitive.name] = counts.get(equation.primitive.name, 0) + 1
-        for inner in jax.extend.core.jaxprs_in_params({"jaxprs": [e.params for e in jaxpr.eqns]}):
-            visit(inner)
-
-    visit(jax.make_jaxpr(fun)(*args).jaxpr)
-    return counts
+    return collections.Counter(e.primitive.name for e in all_equations(jax.make_jaxpr(fun)(*args).jaxpr))
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -97,12 +92,8 @@ def test_two_compiled_steps_serve_100_steps_of_an_interval():
     assert jnp.isfinite(loss)
 
 
-def size(tree):
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
 def test_the_second_moment_of_rows_is_a_fraction_of_the_parameters():
     params = conv_net().params
     state = oah.scale_by_adahessian(spatial_average=oah.SpatialAverage.rows("HWIO")).init(params)
-    assert size(state.nu) <= 0.15 * size(params)
-    assert size(state.mu) == size(params)
+    assert tree_size(state.nu) <= 0.15 * tree_size(params)
+    assert tree_size(state.mu) == tree_size(params)
