@@ -78,9 +78,10 @@ def transformer(
     vocab: int = 96,
     heads: int = 2,
     tied: bool = False,
+    key: jax.Array | None = None,
 ) -> Problem:
     """A causal transformer with learned positions, and an output layer of its own unless it is `tied`."""
-    keys = iter(jax.random.split(jax.random.key(2), 3 + 4 * layers + 1))
+    keys = iter(jax.random.split(jax.random.key(2) if key is None else key, 3 + 4 * layers + 1))
     params = {"embedding": normal(next(keys), vocab, width), "pos_embedding": normal(next(keys), length, width)}
     if not tied:
         params["output"] = {"kernel": normal(next(keys), width, vocab)}

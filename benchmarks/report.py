@@ -21,12 +21,12 @@ def number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None or value != value else f"{value:,.{digits}f}"
 
 
-def setting(record: dict[str, Any]) -> str:
+def setting(record: dict[str, Any], when: str = "at the end") -> str:
     """One sentence on where and with what a record was measured."""
     where = record["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     devices = f"{where['cores']} cores of {where['processor']}; JAX on {', '.join(sorted(set(where['devices'])))}"
-    return f"{devices}; load {where['load']:.1f} at the end; {versions}; commit {where['commit']}."
+    return f"{devices}; load {where['load']:.1f} {when}; {versions}; commit {where['commit']}."
 
 
 def save(record: dict[str, Any], table: str, folder: pathlib.Path, name: str) -> None:

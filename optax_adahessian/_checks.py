@@ -53,6 +53,13 @@ def check_non_negative(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` (={number!r}) must be finite and at least 0. Pass 0 to switch it off.")
 
 
+def check_positive(name: str, value: Any) -> None:
+    """Raises unless 0 < value < infinity."""
+    number = concrete_number(name, value)
+    if number is not None and not 0 < number < float("inf"):
+        raise ValueError(f"`{name}` (={number!r}) must be finite and above 0. Pass None to switch it off.")
+
+
 def check_finite(name: str, value: Any) -> None:
     """Raises unless `value` is a finite number."""
     number = concrete_number(name, value)

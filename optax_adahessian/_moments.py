@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,19 +38,28 @@ def squared_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverag
 
     It is finite where the entries of the block are.
     """
+    means = _block_curvature(hessian_diag, nu, spatial_average, spatial_average.signed)
+    return jax.tree.map(jnp.square, means)
 
-    def square(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
+
+def signed_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverage) -> Any:
+    """The block mean of h with its sign, in the dtype of `nu`; it is finite where the entries of the block are."""
+    return _block_curvature(hessian_diag, nu, spatial_average, signed=True)
+
+
+def _block_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverage, signed: bool) -> Any:
+    def mean(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
         h = _clipped(jnp.asarray(h, jnp.result_type(h, old)), old.dtype).astype(old.dtype)
-        mean = block_mean(h if spatial_average.signed else jnp.abs(h), spatial_average.block_shape(path, h))
+        mean = block_mean(h if signed else jnp.abs(h), spatial_average.block_shape(path, h))
         if mean.shape != old.shape:
             raise ValueError(
                 f"`spatial_average` (={spatial_average.name}) stores the second moment of the leaf "
                 f"{jax.tree_util.keystr(path)!r} in shape {mean.shape}, the state has {old.shape}. Use the average "
                 "that the state was initialized with, or initialize it anew."
             )
-        return jnp.square(mean)
+        return mean
 
-    return jax.tree_util.tree_map_with_path(square, hessian_diag, nu)
+    return jax.tree_util.tree_map_with_path(mean, hessian_diag, nu)
 
 
 def _clipped(h: jax.Array, dtype: Any) -> jax.Array:
@@ -77,14 +87,23 @@ def first_moment(updates: Any, mu: Any, b1: Any) -> Any:
 
 def powered_root(nu: Any, nu_weight: jax.Array, hessian_power: Any) -> Any:
     """``(nu / nu_weight)^(k/2)``; infinite before the first estimate, when nothing is known of the curvature."""
+    return _powered(jnp.sqrt, nu, nu_weight, hessian_power)
+
+
+def powered_magnitude(nu: Any, nu_weight: jax.Array, hessian_power: Any) -> Any:
+    """``|nu / nu_weight|^k``; infinite before the first estimate."""
+    return _powered(jnp.abs, nu, nu_weight, hessian_power)
+
+
+def _powered(curvature: Callable[[jax.Array], jax.Array], nu: Any, nu_weight: jax.Array, hessian_power: Any) -> Any:
     power_is_one = isinstance(hessian_power, (int, float)) and hessian_power == 1
 
-    def leaf_root(v: jax.Array) -> jax.Array:
+    def powered(v: jax.Array) -> jax.Array:
         weight = nu_weight.astype(v.dtype)
-        root = jnp.sqrt(v / jnp.where(weight > 0, weight, 1))
-        return jnp.where(weight > 0, root if power_is_one else root**hessian_power, jnp.inf)
+        d = curvature(v / jnp.where(weight > 0, weight, 1))
+        return jnp.where(weight > 0, d if power_is_one else d**hessian_power, jnp.inf)
 
-    return jax.tree.map(leaf_root, nu)
+    return jax.tree.map(powered, nu)
 
 
 def directions(

@@ -10,6 +10,7 @@ import optax
 
 from optax_adahessian import _moments
 from optax_adahessian._checks import (
+    check_choice,
     check_floating_dtype,
     check_like,
     check_non_negative,
@@ -22,6 +23,8 @@ from optax_adahessian._feed import NOT_GIVEN, check_feed, matching_diag
 from optax_adahessian._schedule import check_schedule, refresh_due
 from optax_adahessian._spatial import SpatialAverage
 
+TIME_AVERAGES = ("rms", "mean")
+
 
 class ScaleByAdaHessianState(NamedTuple):
     """State of `scale_by_adahessian`: arrays only."""
@@ -31,19 +34,20 @@ class ScaleByAdaHessianState(NamedTuple):
     nu_weight: jax.Array  # shape=(), dtype=float32 (float64 beside float64 leaves): summed weight of the estimates
     rejected: jax.Array  # shape=(), dtype=int32: estimates rejected as not finite
     mu: optax.Updates  # shapes of the parameters, dtype=`mu_dtype` or theirs
-    nu: optax.Updates  # one entry per block, dtype=float32 (float64 for float64 leaves)
+    nu: optax.Updates  # mean of d^2 or of h, one entry per block, dtype=float32 (float64 for float64 leaves)
     estimator: optax.OptState  # of `hessian_diagonal_fn`
 
 
 def scale_by_adahessian(
     b1: jax.typing.ArrayLike = 0.9,
     b2: jax.typing.ArrayLike = 0.999,
-    eps: jax.typing.ArrayLike = 1e-4,
+    eps: jax.typing.ArrayLike = 1e-12,
     hessian_power: jax.typing.ArrayLike = 1.0,
     *,
     update_interval: jax.typing.ArrayLike = 1,
     dense_start: jax.typing.ArrayLike = 10,
     spatial_average: SpatialAverage = SpatialAverage.none(),  # noqa: B008 - frozen
+    time_average: str = "mean",
     mu_dtype: Any = None,
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -67,6 +71,7 @@ def scale_by_adahessian(
         raise TypeError(
             f"`spatial_average` (={spatial_average!r}) must be a SpatialAverage. Pass e.g. SpatialAverage.conv('HWIO')."
         )
+    check_choice("time_average", time_average, TIME_AVERAGES)
     mu_dtype = check_floating_dtype("mu_dtype", mu_dtype)
     if hessian_diagonal_fn is not None and not isinstance(hessian_diagonal_fn, optax.GradientTransformation):
         raise TypeError(
@@ -92,8 +97,9 @@ def scale_by_adahessian(
 
     def fold(state: ScaleByAdaHessianState, hessian_diag: optax.Updates) -> ScaleByAdaHessianState:
         """Takes an estimate into the second moment, for all the steps since the last one; or rejects it whole."""
-        squares = _moments.squared_curvature(hessian_diag, state.nu, spatial_average)
-        accepted = _moments.all_finite(squares)
+        of_estimate = _moments.squared_curvature if time_average == "rms" else _moments.signed_curvature
+        curvature = of_estimate(hessian_diag, state.nu, spatial_average)
+        accepted = _moments.all_finite(curvature)
         count = optax.safe_increment(state.count)
         weight = _moments.ema_weight(b2, count - state.last_estimate, state.nu_weight.dtype)
 
@@ -105,7 +111,7 @@ def scale_by_adahessian(
             last_estimate=jnp.where(accepted, count, state.last_estimate),
             nu_weight=average(state.nu_weight, 1.0),
             rejected=jnp.where(accepted, state.rejected, optax.safe_increment(state.rejected)),
-            nu=jax.tree.map(average, state.nu, squares),
+            nu=jax.tree.map(average, state.nu, curvature),
         )
 
     def update_fn(
@@ -142,7 +148,8 @@ def scale_by_adahessian(
 
         count = optax.safe_increment(state.count)
         mu = _moments.first_moment(updates, state.mu, b1)
-        nu_root = _moments.powered_root(folded.nu, folded.nu_weight, hessian_power)
+        of_average = _moments.powered_root if time_average == "rms" else _moments.powered_magnitude
+        nu_root = of_average(folded.nu, folded.nu_weight, hessian_power)
         mu_hat_weight = _moments.ema_weight(b1, count, state.nu_weight.dtype)
         return (
             _moments.directions(updates, mu, mu_hat_weight, nu_root, eps, spatial_average),

@@ -15,17 +15,18 @@ def numpy_block_mean(x, block):
     return out
 
 
-def numpy_rule(grads, diags, blocks, *, b1, b2, eps, hessian_power, signed=False):
+def numpy_rule(grads, diags, blocks, *, b1, b2, eps, hessian_power, signed=False, time_average="rms"):
     """The updates of every step, for lists of leaves; a diagonal of None is a step without an estimate."""
     mu, nu, weight, since = [0.0] * len(blocks), [0.0] * len(blocks), 0.0, 0
     for t, (g, h) in enumerate(zip(grads, diags, strict=True), start=1):
         mu, since = [b1 * m + (1 - b1) * x for m, x in zip(mu, g, strict=True)], since + 1
         if h is not None and all(np.all(np.isfinite(x)) for x in h):
             keep, since = b2**since, 0
-            means = [numpy_block_mean(x if signed else np.abs(x), b) for x, b in zip(h, blocks, strict=True)]
-            nu = [keep * v + (1 - keep) * d**2 for v, d in zip(nu, means, strict=True)]
+            keeps_sign, exponent = signed or time_average == "mean", {"rms": 2, "mean": 1}[time_average]
+            means = [numpy_block_mean(x if keeps_sign else np.abs(x), b) for x, b in zip(h, blocks, strict=True)]
+            nu = [keep * v + (1 - keep) * d**exponent for v, d in zip(nu, means, strict=True)]
             weight = keep * weight + 1 - keep
-        roots = [(v / weight) ** (hessian_power / 2) if weight else np.inf for v in nu]
+        roots = [np.abs(v / weight) ** (hessian_power / exponent) if weight else np.inf for v in nu]
         yield [m / (1 - b1**t) / (root + eps) for m, root in zip(mu, roots, strict=True)]
 
 

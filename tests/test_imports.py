@@ -12,7 +12,7 @@ PACKAGE = Path(optax_adahessian.__file__).parent
 # Each module imports from rows above its own alone.
 CORE = [
     ["_checks"],
-    ["_losses", "_replicas", "_schedule", "_presets", "_blocks", "_forward_mode", "_feed", "_probes"],
+    ["_losses", "_replicas", "_schedule", "_bound", "_presets", "_blocks", "_forward_mode", "_feed", "_probes"],
     ["_products", "_spatial"],
     ["_diagonal", "_moments"],
     ["_curvature"],

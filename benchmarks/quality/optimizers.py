@@ -1,0 +1,97 @@
+"""What is compared: each optimizer with its defaults, and twelve tuning runs for all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+
+import optax_adahessian as oah
+
+Settings = dict[str, Any]  # numbers, texts and bools by name, with "learning_rate" the peak of the schedule
+
+BASELINE, OURS = "AdamW", "AdaHessian"
+TUNING_RUNS = 12
+FACTORS = (0.6, 1.6)  # of the last round: rates beside the best
+AVERAGES = {"none": oah.SpatialAverage.none(), "rows": oah.SpatialAverage.rows("HWIO")}
+
+
+class Optimizer(NamedTuple):
+    """A row of the table.
+
+    `make` takes the settings as keywords, all but "update_interval", which is the loop's. Those that are not `static`
+    may be traced.
+    """
+
+    make: Callable[..., optax.GradientTransformation]
+    lowest_rate: float  # the first round goes up from here through two decades
+    defaults: Settings
+    rounds: tuple[tuple[Settings, ...], ...]  # between the first and the last; each varies the best so far
+    static: tuple[str, ...] = ()
+    cycle: int = 1  # steps after which costs repeat, where the settings have no "update_interval"
+    takes_diagonal: bool = False  # fed by `hessian_diag`, in a loop of two programs; the others by `obj_fn` or nothing
+
+    @property
+    def first_round(self) -> tuple[Settings, ...]:
+        """Six learning rates, each 2.5 times the one before."""
+        return tuple({"learning_rate": rounded(self.lowest_rate * 2.5**i)} for i in range(6))
+
+    def structure(self, settings: Settings) -> Settings:
+        """The settings that decide about the time of a step."""
+        return {name: value for name, value in settings.items() if name in (*self.static, "update_interval")}
+
+    def structures(self) -> list[Settings]:
+        """All that a search can come to: every combination of what its rounds try."""
+        found = [self.structure(self.defaults)]
+        changes = [self.structure(change) for round_ in self.rounds for change in round_]
+        if self.takes_diagonal:
+            changes.append({"update_interval": 1})  # the dense start
+        for change in changes:
+            found += [old | change for old in found if old | change not in found]
+        return found
+
+
+def rounded(value: float) -> float:
+    """To three digits, which is how settings are reported."""
+    return float(f"{value:.3g}")
+
+
+def _sophia(learning_rate: Any, **settings: Any) -> optax.GradientTransformation:
+    return optax.contrib.sophia(learning_rate, update_interval=10, **settings)
+
+
+def _adahessian(learning_rate: Any, spatial_average: str, **settings: Any) -> optax.GradientTransformation:
+    return oah.adahessian(learning_rate, spatial_average=AVERAGES[spatial_average], **settings)
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "SGD": Optimizer(
+        make=optax.sgd,
+        lowest_rate=0.005,
+        defaults={"momentum": 0.9, "nesterov": False},
+        rounds=(({"momentum": 0.8}, {"momentum": 0.95}, {"momentum": 0.98}), ({"nesterov": True},)),
+        static=("nesterov",),
+    ),
+    BASELINE: Optimizer(
+        make=optax.adamw,
+        lowest_rate=3e-4,
+        defaults={"b2": 0.999, "eps": 1e-8, "weight_decay": 1e-4},
+        rounds=(({"b2": 0.95}, {"b2": 0.98}), ({"eps": 1e-6}, {"eps": 1e-4})),
+    ),
+    "Sophia": Optimizer(
+        make=_sophia,
+        lowest_rate=2e-4,
+        defaults={"gamma": 0.01, "b2": 0.99, "weight_decay": 1e-4},
+        rounds=(({"gamma": 0.003}, {"gamma": 0.03}), ({"b2": 0.95}, {"b2": 0.999})),
+        cycle=10,
+    ),
+    OURS: Optimizer(
+        make=_adahessian,
+        lowest_rate=0.02,
+        defaults={"max_step": 0.003, "update_interval": 10, "spatial_average": "none"},
+        rounds=(({"max_step": 0.0015}, {"max_step": 0.006}), ({"update_interval": 50}, {"spatial_average": "rows"})),
+        static=("spatial_average",),
+        takes_diagonal=True,
+    ),
+}

@@ -1,0 +1,140 @@
+"""All runs of one optimizer on one task: tuning, reported results, robustness."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.quality.optimizers import BASELINE, OPTIMIZERS, OURS, TUNING_RUNS, Settings, rounded
+from benchmarks.quality.search import tune
+from benchmarks.quality.seconds import Clock, clock_of, missing
+from benchmarks.quality.store import key_of
+from benchmarks.quality.task import Task
+from benchmarks.quality.training import Trainer
+
+EVALUATIONS = 40  # points of a curve
+
+
+class Effort(NamedTuple):
+    """How much is run."""
+
+    share: float  # of the task's steps
+    seeds: tuple[int, ...]  # of the reported runs; tuning and robustness have the seed 0
+    whole_search: bool
+    rates: int  # of the robustness grid, over four decades
+
+    def budget(self, task: Task) -> int:
+        """Steps of AdamW, whose seconds every optimizer gets."""
+        return round(self.share * task.steps)
+
+
+FULL = Effort(share=1.0, seeds=(1, 2, 3), whole_search=True, rates=13)
+QUICK = Effort(share=0.1, seeds=(1, 2), whole_search=False, rates=5)
+
+Run = dict[str, Any]  # what a run is known by
+Runner = Callable[[Run, Clock], dict[str, Any]]  # a finished record of it
+
+
+class Study(NamedTuple):
+    """Which one; `times` are the records of `seconds.measure`."""
+
+    task_name: str
+    task: Task
+    optimizer: str
+    effort: Effort
+    times: Sequence[dict[str, Any]]
+
+    def clock(self, settings: Settings) -> Clock:
+        """What the steps of a setting cost."""
+        return clock_of(self.times, self.task_name, self.optimizer, settings)
+
+    def run_counts(self) -> dict[str, int]:
+        """Of all runs by purpose; those of equal steps fall out where a step costs what AdamW's does."""
+        effort, optimizer = self.effort, OPTIMIZERS[self.optimizer]
+        return {
+            "tuning": TUNING_RUNS if effort.whole_search else len(optimizer.first_round),
+            "test": len(effort.seeds),
+            "equal steps": len(effort.seeds) * (self.optimizer != BASELINE),
+            "robustness": effort.rates,
+            "defaults": len(effort.seeds) * (self.optimizer == OURS),
+        }
+
+    def expected_seconds(self, purpose: str) -> float:
+        """Of one run: the seconds of AdamW, or at equal steps what they cost with the defaults."""
+        clock, budget = self.clock(OPTIMIZERS[self.optimizer].defaults), self.effort.budget(self.task)
+        return clock.seconds(budget) if purpose == "equal steps" else budget * clock.adamw_seconds
+
+    def go(self, runner: Runner) -> None:
+        """Asks for run after run, of which each may depend on the results of those before."""
+        budget = self.effort.budget(self.task)
+
+        def run(purpose: str, settings: Settings, seed: int, steps: int | None = None) -> dict[str, Any]:
+            clock = self.clock(settings)
+            key = {
+                "task": self.task_name,
+                "optimizer": self.optimizer,
+                "settings": settings,
+                "seed": seed,
+                "steps": clock.steps_within(budget) if steps is None else steps,
+                "purpose": purpose,
+            }
+            return runner(key, clock)
+
+        tuned = tune(
+            OPTIMIZERS[self.optimizer],
+            lambda settings: run("tuning", settings, 0)["validation"],
+            whole=self.effort.whole_search,
+        )
+        results = [run("test", tuned.best, seed) for seed in self.effort.seeds]
+        if results[0]["steps"] != budget:
+            for seed in self.effort.seeds:
+                run("equal steps", tuned.best, seed, budget)
+        for factor in np.logspace(-2, 2, self.effort.rates):
+            run("robustness", tuned.best | {"learning_rate": rounded(factor * tuned.best["learning_rate"])}, 0)
+        if self.optimizer == OURS:
+            for seed in self.effort.seeds:
+                run("defaults", tuned.defaults, seed)
+
+
+class MissingRun(Exception):  # noqa: N818 - the end of what is there, not an error
+    """A study asked for a run that is not among the finished ones."""
+
+
+def finished_runs(study: Study, runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of a study among all runs of a file, which may hold runs of other settings, too."""
+    if missing(study.times, study.task_name, [study.optimizer]):
+        return []
+    by_key, found = {key_of(run): run for run in runs}, []
+
+    def look_up(key: Run, clock: Clock) -> dict[str, Any]:
+        del clock
+        if key_of(key) not in by_key:
+            raise MissingRun(key_of(key))
+        found.append(by_key[key_of(key)])
+        return found[-1]
+
+    with contextlib.suppress(MissingRun):
+        study.go(look_up)
+    return found
+
+
+def training_runner(
+    trainer: Trainer, finished: Iterable[dict[str, Any]], report: Callable[[dict[str, Any]], None]
+) -> Runner:
+    """Trains what is not finished, and reports each new record."""
+    by_key = {key_of(run): run for run in finished}
+
+    def run(key: Run, clock: Clock) -> dict[str, Any]:
+        if key_of(key) in by_key:
+            return by_key[key_of(key)]
+        evaluations = 0 if key["purpose"] in ("tuning", "robustness") else EVALUATIONS
+        result = trainer.train(key["settings"], key["seed"], key["steps"], evaluations)
+        result["curve"]["seconds"] = [clock.seconds(step) for step in result["curve"]["steps"]]
+        record = {"kind": "run", **key, **result}
+        report(record)
+        return record
+
+    return run
