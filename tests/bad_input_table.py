@@ -24,6 +24,7 @@ from bad_inputs import (
     NON_NEGATIVE,
     ONE_KEY,
     OTHER_SHAPE,
+    POSITIVE_OR_NONE,
     RATE,
     TEXT,
     TREE,
@@ -62,6 +63,14 @@ TABLE: list[Bad] = [
         uncalled=(Average.none, TypeError),
         traced=(Traced(1), TypeError),
     ),
+    *faults(
+        BOTH,
+        "time_average",
+        type=(None, ValueError, "'rms'", "'mean'"),
+        range=("median", ValueError, "(='median')"),
+        traced=(Traced(1), ValueError),
+    ),
+    *faults("adahessian", "max_step", **POSITIVE_OR_NONE),
     *faults(
         BOTH,
         "mu_dtype",

@@ -99,6 +99,10 @@ RATE = {
     "traced shape": (Traced(np.ones(2)), TypeError, "0-d"),
 }
 NON_NEGATIVE = RATE | {"range": (INF, ValueError, "finite"), "negative": (-1e-8, ValueError, "(=-1e-08)", "at least 0")}
+POSITIVE_OR_NONE = {kind: fault for kind, fault in RATE.items() if kind != "none"} | {
+    "zero": (0.0, ValueError, "(=0.0)", "above 0", "None"),
+    "negative": (-0.1, ValueError, "(=-0.1)"),
+}
 
 
 def integer(minimum: int, traced: Any = TypeError) -> dict[str, tuple[Any, ...]]:

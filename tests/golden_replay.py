@@ -56,6 +56,8 @@ def optimizer(
         update_interval=update_interval,
         dense_start=0,
         spatial_average=spatial_average(case_id, layout),
+        time_average="rms",
+        max_step=None,
         mu_dtype=None,
         hessian_diagonal_fn=hessian_diagonal_fn,
     )
@@ -91,6 +93,7 @@ def replay(case_id: str, way: Way, layout: Layout, dtype: str) -> Trace:
         update_interval=1,
         dense_start=0,
         spatial_average=spatial_average(case_id, layout),
+        time_average="rms",
         mu_dtype=None,
         hessian_diagonal_fn=None,
     )

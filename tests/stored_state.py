@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper
 
 import optax_adahessian as oah
 
 FILES = Path(__file__).parent / "states"
 STOP, END = 5, 8  # estimates at steps 0, 2, 4, 6: the state at step 5 stands between two
 
-TX = oah.scale_by_adahessian(update_interval=2, dense_start=1, spatial_average=oah.SpatialAverage.rows("HWIO"))
+TX = paper.scale_by_adahessian(update_interval=2, dense_start=1, spatial_average=oah.SpatialAverage.rows("HWIO"))
 
 
 def initial() -> Any:

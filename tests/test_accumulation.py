@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper
 import pytest
 import ways
 from optax.microbatching import AccumulationType
@@ -63,7 +64,7 @@ def test_optax_microbatch_does_the_same_with_a_key_in_every_row():
 
 
 def test_multi_steps_keeps_the_estimate_of_the_last_micro_batch():
-    inner = oah.scale_by_adahessian()
+    inner = paper.scale_by_adahessian()
     tx = optax.MultiSteps(inner, every_k_schedule=2)
     params, grads = jnp.ones(3), jnp.ones(3)
     state = tx.init(params)

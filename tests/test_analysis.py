@@ -83,7 +83,7 @@ def test_trajectory_compiles_once_and_maps_over_starts_and_keys() -> None:
         traces += 1
         return v[0] ** 2 + 5 * v[1] ** 2 + v[0] * v[1]
 
-    tx = oah.adahessian(0.5, b1=0.0, b2=0.0, eps=0.0)
+    tx = oah.adahessian(0.5, b1=0.0, b2=0.0, eps=0.0, max_step=None)
     path = trajectory(tx, fun, jnp.ones(2), 4)
     once = traces
     trajectory(tx, fun, jnp.array([2.0, -1.0]), 4)

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import paper
 import pytest
 from rule_model import numpy_block_mean
 
@@ -28,7 +29,7 @@ def test_the_direction_divides_by_the_block_mean_of_the_curvature(shape, block):
     h, g = rng.normal(size=shape), rng.normal(size=shape)
     average = oah.SpatialAverage.custom(lambda path, leaf: block)
     with jax.enable_x64(True):
-        tx = oah.scale_by_adahessian(b1=0.0, eps=0.0, spatial_average=average)
+        tx = paper.scale_by_adahessian(b1=0.0, eps=0.0, spatial_average=average)
         updates, state = tx.update(jnp.asarray(g), tx.init(jnp.asarray(g)), hessian_diag=jnp.asarray(h))
         np.testing.assert_allclose(updates, g / numpy_block_mean(np.abs(h), block), rtol=1e-12)
         stored = [n // (n if b == -1 else b) if n else 0 for n, b in zip(shape, block, strict=True)]

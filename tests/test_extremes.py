@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper
 import pytest
 
 import optax_adahessian as oah
@@ -35,7 +36,7 @@ def test_curvature_of_any_size_is_taken_in(dtype, hessian_power):
             (oah.SpatialAverage.rows("OIHW"), lambda h: h),
             (oah.SpatialAverage.lengths(3, "OIHW", signed=True), lambda h: h / 3),
         ):
-            tx = oah.scale_by_adahessian(eps=EPS, hessian_power=hessian_power, spatial_average=average)
+            tx = paper.scale_by_adahessian(eps=EPS, hessian_power=hessian_power, spatial_average=average)
             state = tx.init(h)
             for _ in range(2):
                 updates, state = tx.update(ones, state, hessian_diag=h)
@@ -47,7 +48,7 @@ def test_curvature_of_any_size_is_taken_in(dtype, hessian_power):
 
 def test_a_diagonal_wider_than_the_second_moment_is_bounded_before_it_is_narrowed():
     with jax.enable_x64(True):
-        tx = oah.scale_by_adahessian()
+        tx = paper.scale_by_adahessian()
         zeros = jnp.zeros(1, jnp.float32)
         _, state = tx.update(zeros, tx.init(zeros), hessian_diag=jnp.full(1, 1e300, jnp.float64))
     assert state.rejected == 0
@@ -56,7 +57,7 @@ def test_a_diagonal_wider_than_the_second_moment_is_bounded_before_it_is_narrowe
 
 
 def test_the_largest_curvature_is_forgotten_at_the_rate_of_b2():
-    tx = oah.scale_by_adahessian(b1=0.0, b2=0.5, eps=0.0)
+    tx = paper.scale_by_adahessian(b1=0.0, b2=0.5, eps=0.0)
     one, state = jnp.ones(1), tx.init(jnp.ones(1))
     for t in range(80):
         updates, state = tx.update(one, state, hessian_diag=1e30 * one if t == 0 else one)
@@ -67,7 +68,7 @@ def test_the_largest_curvature_is_forgotten_at_the_rate_of_b2():
 def test_the_smallest_curvature_counts_as_zero():
     """Below 4e-18 its share (1 - b2) h^2 in the second moment is no normal number; eps is then the denominator."""
     h, eps = jnp.array([0.0, 1e-30, 1e-20, 5e-18, 1e-17]), 1e-16
-    tx = oah.scale_by_adahessian(b1=0.0, eps=eps)
+    tx = paper.scale_by_adahessian(b1=0.0, eps=eps)
     updates, _ = tx.update(jnp.ones(5), tx.init(h), hessian_diag=h)
     np.testing.assert_allclose(updates, 1 / (np.array([0, 0, 0, 5e-18, 1e-17]) + eps), rtol=2e-4)
 
@@ -79,7 +80,7 @@ def assert_bounded(updates, mu, count, b1=0.9, eps=EPS):
 
 
 def test_a_second_moment_that_fades_away_leaves_the_bound():
-    tx = oah.scale_by_adahessian(b2=0.5, eps=EPS)
+    tx = paper.scale_by_adahessian(b2=0.5, eps=EPS)
     one = jnp.ones(1)
     state = tx.init(one)
     smallest = jnp.finfo(jnp.float32).smallest_normal
@@ -93,7 +94,7 @@ def test_a_second_moment_that_fades_away_leaves_the_bound():
 def test_a_parameter_that_the_loss_does_not_use_stays_where_it_is():
     params = {"used": jnp.ones(2), "unused": jnp.ones(2)}
     loss_fn = lambda p: jnp.sum(p["used"] ** 2)
-    tx = oah.adahessian(0.1)
+    tx = paper.adahessian(0.1)
     update, state = jax.jit(tx.update, static_argnames="obj_fn"), tx.init(params)
     for _ in range(5):
         updates, state = update(jax.grad(loss_fn)(params), state, params, obj_fn=loss_fn)
@@ -105,7 +106,7 @@ def test_a_parameter_that_the_loss_does_not_use_stays_where_it_is():
 def test_eps_zero_where_the_curvature_is_zero():
     """What the docstring warns of, and the bound that it names."""
     grads, zeros = jnp.array([1.0, -1.0, 0.0]), jnp.zeros(3)
-    unbounded = oah.scale_by_adahessian(eps=0.0)
+    unbounded = paper.scale_by_adahessian(eps=0.0)
     updates, state = unbounded.update(grads, unbounded.init(zeros), hessian_diag=zeros)
     np.testing.assert_array_equal(updates, [np.inf, -np.inf, np.nan])
     clipped, _ = optax.clip(0.01).update(updates, optax.EmptyState())
@@ -124,7 +125,7 @@ def test_rows_of_an_embedding_seen_once_in_a_thousand_steps():
     seen = np.zeros((steps, 4, 2), np.float32)
     seen[at, [0, 1]], seen[:, 2] = 1, 1
     g, h = 3.0, 2.0
-    tx = oah.scale_by_adahessian(
+    tx = paper.scale_by_adahessian(
         eps=EPS,
         update_interval=interval,
         spatial_average=oah.SpatialAverage.rows("HWIO"),

@@ -69,6 +69,7 @@ def test_one_weight_per_estimate_beside_repeated_estimates():
         update_interval=1,
         dense_start=0,
         spatial_average=oah.SpatialAverage.none(),
+        time_average="rms",
         mu_dtype=None,
         hessian_diagonal_fn=None,
     )

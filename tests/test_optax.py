@@ -20,7 +20,8 @@ def test_hyperparameters_are_named_and_passed_as_those_of_adamw():
     # `mu_dtype` is no hyper-parameter, and stands among the other options that are passed by keyword alone.
     assert [name for name in shared if ours[name].kind != theirs[name].kind] == ["mu_dtype"]
     keyword_only = {name for name in ours if ours[name].kind == inspect.Parameter.KEYWORD_ONLY}
-    assert keyword_only == {"update_interval", "dense_start", "spatial_average", "mu_dtype", "hessian_diagonal_fn"}
+    curvature = {"update_interval", "dense_start", "spatial_average", "time_average", "hessian_diagonal_fn"}
+    assert keyword_only == curvature | {"max_step", "mu_dtype"}
 
 
 def test_other_extra_arguments_are_ignored():

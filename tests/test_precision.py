@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper
 import pytest
 from feeds import FIRST_DRAW
 
@@ -36,7 +37,7 @@ def test_dtypes_beside_one_another(feed, mu_dtype):
 
     def dtypes(*names):
         params = {name: jnp.ones(2, name) for name in names}
-        tx = oah.scale_by_adahessian(mu_dtype=mu_dtype)
+        tx = paper.scale_by_adahessian(mu_dtype=mu_dtype)
         updates, state = jax.eval_shape(lambda p: feed(tx, loss, tx.init(p), p), params)
         chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
         chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(tx.init, params))
@@ -68,7 +69,7 @@ def test_one_step_in_each_dtype(dtype):
         for got, expected in ((value, 22.125), (grads, 3 * C * W**2), (diag, 6 * C * W)):
             assert got.dtype == dtype
             np.testing.assert_array_equal(np.asarray(got, float), expected)
-        tx = oah.scale_by_adahessian(eps=0.25)
+        tx = paper.scale_by_adahessian(eps=0.25)
         for feed in FEEDS:
             updates, state = feed(tx, cubic, tx.init(w), w)
             expected = 3 * C * W**2 / (np.abs(6 * C * W) + 0.25)
@@ -87,12 +88,12 @@ def test_a_scaled_loss_takes_the_same_steps_to_the_bit(feed, dtype):
     @jax.jit
     def step(w, state, scale, eps):
         loss = lambda w: scale * (jnp.sum(jnp.tanh(w)) ** 2 + cubic(w))
-        updates, state = feed(oah.adahessian(0.1, eps=eps, weight_decay=0.1), loss, state, w)
+        updates, state = feed(paper.adahessian(0.1, eps=eps, weight_decay=0.1), loss, state, w)
         return optax.apply_updates(w, updates), state
 
     def after_three(scale, eps):
         w = jnp.asarray(W, dtype)
-        state = oah.adahessian().init(w)
+        state = paper.adahessian().init(w)
         for _ in range(3):
             w, state = step(w, state, jnp.asarray(scale, dtype), eps * scale)
         return np.asarray(w, float)
@@ -110,7 +111,7 @@ def test_scaling_saves_what_float16_cannot_hold():
     def step(scale):
         loss = lambda w: jnp.float16(scale) * jnp.mean(jnp.sum(c * (x * w[None]) ** 2, axis=1))
         _, grads, diag = oah.value_grad_and_hessian_diag(loss)(FIRST_DRAW, w)
-        tx = oah.scale_by_adahessian(eps=scale * 1e-12)
+        tx = paper.scale_by_adahessian(eps=scale * 1e-12)
         return np.asarray(tx.update(grads, tx.init(w), hessian_diag=diag)[0], float)
 
     np.testing.assert_array_equal(step(1), 0)
@@ -119,7 +120,7 @@ def test_scaling_saves_what_float16_cannot_hold():
 
 def test_a_scale_that_changes_is_divided_out_in_float32():
     """Gradient and diagonal by the scale of the step: the moments know of none."""
-    tx = oah.scale_by_adahessian(mu_dtype=jnp.float32)
+    tx = paper.scale_by_adahessian(mu_dtype=jnp.float32)
 
     def updates_for(scales):
         w = jnp.asarray(W, jnp.float16)
@@ -141,7 +142,7 @@ def test_an_estimate_that_overflows_by_its_scale_is_rejected(feed):
     """The last 6 c w = 13.5 times 2^13 is more than 65,504, float16's largest, and 3 c w^2 = 5.1 times 2^13 is not."""
     w = jnp.array([0.5, 0.25, 0.75], jnp.float16)
     overflowing = lambda w: jnp.float16(2**13) * cubic(w)
-    tx = oah.scale_by_adahessian()
+    tx = paper.scale_by_adahessian()
     _, state = feed(tx, cubic, tx.init(w), w)
     updates, new_state = feed(tx, overflowing, state, w)
     expected, _ = tx.update(jax.grad(overflowing)(w), state, hessian_diag=None)

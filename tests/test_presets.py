@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import paper
 import pytest
 
-import optax_adahessian as oah
 from optax_adahessian import SpatialAverage
 
 # Shapes in PyTorch's order: out, in, spatial axes.
@@ -123,7 +123,7 @@ def test_signed_takes_the_absolute_value_after_the_mean(name):
     runs = h.reshape(-1, length)
     for signed, expected in ((False, np.abs(runs).mean(axis=1)), (True, np.abs(runs.mean(axis=1)))):
         # With b2 = 0 the second moment is the square of what entered it last.
-        tx = oah.scale_by_adahessian(b2=0.0, spatial_average=make(signed))
+        tx = paper.scale_by_adahessian(b2=0.0, spatial_average=make(signed))
         _, state = jax.jit(tx.update)(params, tx.init(params), params, hessian_diag={"kernel": jnp.asarray(h)})
         np.testing.assert_allclose(np.sqrt(state.nu["kernel"]).ravel(), expected, rtol=1e-5)
 

@@ -4,11 +4,10 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import paper
 from hypothesis import strategies as st
 from rule_model import assert_within, model_and_bounds
 from tree_strategies import DETERMINISTIC, Leaf, average_of, integers, poison, run, trees, typed
-
-import optax_adahessian as oah
 
 HYPER = st.fixed_dictionaries(
     {
@@ -35,7 +34,7 @@ def estimates(pattern, rng, tree):
 def test_any_tree_follows_the_rule(tree, pattern, hyper, signed, mu_dtype, seed):
     rng = np.random.default_rng(seed)
     grads, diags = [integers(rng, tree) for _ in pattern], list(estimates(pattern, rng, tree))
-    tx = oah.scale_by_adahessian(**hyper, spatial_average=average_of(tree, signed), mu_dtype=mu_dtype)
+    tx = paper.scale_by_adahessian(**hyper, spatial_average=average_of(tree, signed), mu_dtype=mu_dtype)
     expected = model_and_bounds(grads, diags, tree, mu_dtype, signed, **hyper)
     with jax.enable_x64(True):
         steps = list(run(tx, tree, grads, diags))
@@ -56,7 +55,7 @@ TREE = [Leaf((), jnp.float64, ()), Leaf((4, 3), jnp.float64, (2, -1)), None]
 @jax.jit
 def step(hyper, interval, dense_start, grads, curvature, state):
     """One step on the quadratic with `curvature`, which is its own estimate whatever the probe."""
-    tx = oah.scale_by_adahessian(
+    tx = paper.scale_by_adahessian(
         **hyper, update_interval=interval, dense_start=dense_start, spatial_average=average_of(TREE)
     )
 
@@ -76,7 +75,7 @@ def test_any_interval_follows_the_rule(pattern, interval, dense_start, hyper, se
     due = [t < dense_start or t % interval == 0 for t in range(len(pattern))]
     diags = [h if estimated else None for h, estimated in zip(curvatures, due, strict=True)]
     with jax.enable_x64(True):
-        state = oah.scale_by_adahessian(spatial_average=average_of(TREE)).init(typed(integers(rng, TREE), TREE))
+        state = paper.scale_by_adahessian(spatial_average=average_of(TREE)).init(typed(integers(rng, TREE), TREE))
         for g, c, (right, bounds) in zip(grads, curvatures, model_and_bounds(grads, diags, TREE, **hyper), strict=True):
             updates, state = step(hyper, interval, dense_start, typed(g, TREE), typed(c, TREE), state)
             assert_within(updates, right, bounds)

@@ -11,43 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from micro_task import STEPS, micro_task
 from quality_work import double
 
 from benchmarks.quality import __main__ as quality
 from benchmarks.quality import jobs, pictures, seconds, store, study, summary, table, training, workers
 from benchmarks.quality.optimizers import BASELINE, OPTIMIZERS, OURS, TUNING_RUNS
 from benchmarks.quality.search import tune
-from benchmarks.quality.task import Task, sampler, three_parts
 from benchmarks.quality.tasks import TASKS
 from benchmarks.timing import Plan
-
-STEPS = 20
-
-
-def micro_task(losses_traced=None):
-    """Linear regression with 10 weights and little noise."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(100, 10)).astype(np.float32)
-    y = x @ np.arange(10, dtype=np.float32) + 0.1 * rng.normal(size=100).astype(np.float32)
-
-    def loss_fn(params, batch):
-        if losses_traced is not None:
-            losses_traced.append(1)
-        x, y = batch
-        return jnp.mean((x @ params["kernel"] - y) ** 2)
-
-    train, validation, test = three_parts(x, y)
-    return Task(
-        title="Micro",
-        init=lambda key: {"kernel": jax.random.normal(key, (10,))},
-        loss_fn=loss_fn,
-        batch_at=sampler(train, 16),
-        measure=loss_fn,
-        metric="squared error",
-        validation=validation,
-        test=test,
-        steps=STEPS,
-    )
 
 
 def made_up_times(task="micro", ratio=1.25):

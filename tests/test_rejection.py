@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper
 import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -50,7 +51,7 @@ def test_an_estimate_that_is_not_finite_is_as_none(dtype, signed):
 
 def replicated_run(spread, points):
     """Two steps on eight replicas; the second sees `points`, one for each."""
-    tx = oah.scale_by_adahessian(hessian_diagonal_fn=oah.hutchinson(axis_name="replicas"))
+    tx = paper.scale_by_adahessian(hessian_diagonal_fn=oah.hutchinson(axis_name="replicas"))
     start = jnp.zeros([])
 
     def loss_fn(w, x):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper
 import pytest
 from rule_model import numpy_rule
 
@@ -44,21 +45,21 @@ def random_run(pattern, seed=0):
 def test_any_pattern_of_estimates_follows_the_rule(pattern, hyper):
     grads, diags = random_run([c == "1" for c in pattern])
     with jax.enable_x64(True):
-        updates, state = run(oah.scale_by_adahessian(**hyper), grads, diags, jnp.float64)
+        updates, state = run(paper.scale_by_adahessian(**hyper), grads, diags, jnp.float64)
         np.testing.assert_allclose(updates, one_leaf_rule(grads, diags, **hyper), rtol=1e-12, atol=0)
         assert state.count == len(pattern)
 
 
 def test_float32_follows_the_rule_to_its_rounding():
     grads, diags = random_run([t % 7 == 3 for t in range(50)])
-    updates, _ = run(oah.scale_by_adahessian(**HYPER), grads, diags, jnp.float32)
+    updates, _ = run(paper.scale_by_adahessian(**HYPER), grads, diags, jnp.float32)
     np.testing.assert_allclose(updates, one_leaf_rule(grads, diags, **HYPER), rtol=2e-5, atol=1e-6)
 
 
 def test_steps_before_a_first_estimate_are_exactly_zero_and_keep_the_momentum():
     grads, diags = random_run([False, False, True])
     for eps in (0.0, 1e-3):
-        updates, state = run(oah.scale_by_adahessian(**HYPER | {"eps": eps}), grads, diags)
+        updates, state = run(paper.scale_by_adahessian(**HYPER | {"eps": eps}), grads, diags)
         assert not np.any(updates[0])
         assert not np.any(updates[1])
         expected = one_leaf_rule(grads, diags, **HYPER | {"eps": eps})
@@ -80,29 +81,31 @@ def test_newton_step_on_a_diagonal_quadratic_lands_on_the_minimum():
     def loss_fn(w):
         return jnp.sum(scales * (w - minimum) ** 2) / 2
 
-    tx = oah.adahessian(learning_rate=1.0, b1=0.0, b2=0.0, eps=0.0)
+    tx = paper.adahessian(learning_rate=1.0, b1=0.0, b2=0.0, eps=0.0)
     params = jnp.zeros(3)
     updates, _ = tx.update(jax.grad(loss_fn)(params), tx.init(params), params, obj_fn=loss_fn)
     chex.assert_trees_all_equal(optax.apply_updates(params, updates), minimum)
 
 
-def test_the_defaults_are_those_of_the_paper():
+def test_the_defaults():
     def defaults(fun):
         return {name: parameter.default for name, parameter in inspect.signature(fun).parameters.items()}
 
     scaling = {
         "b1": 0.9,
         "b2": 0.999,
-        "eps": 1e-4,
+        "eps": 1e-12,
         "hessian_power": 1.0,
         "update_interval": 1,
         "dense_start": 10,
         "spatial_average": oah.SpatialAverage.none(),
+        "time_average": "mean",
         "mu_dtype": None,
         "hessian_diagonal_fn": None,
     }
     assert defaults(oah.scale_by_adahessian) == scaling
-    assert defaults(oah.adahessian) == scaling | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
+    alone = {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None, "max_step": 0.003}
+    assert defaults(oah.adahessian) == scaling | alone
 
 
 def test_weight_decay_is_decoupled_masked_and_times_the_learning_rate():
@@ -157,7 +160,7 @@ def test_adahessian_promotes_as_adamw_does():
 def test_squares_of_half_precision_curvature_are_taken_in_float32():
     """1e-4 squared vanishes in float16."""
     params = {"w": jnp.ones(2, jnp.float16)}
-    tx = oah.scale_by_adahessian(b1=0.0, eps=0.0)
+    tx = paper.scale_by_adahessian(b1=0.0, eps=0.0)
     diag = jax.tree.map(lambda p: 1e-4 * p, params)
     updates, state = tx.update(diag, tx.init(params), params, hessian_diag=diag)
     np.testing.assert_allclose(state.nu["w"] / state.nu_weight, np.float32(diag["w"]) ** 2, rtol=1e-6)
@@ -167,7 +170,7 @@ def test_squares_of_half_precision_curvature_are_taken_in_float32():
 def test_init_works_on_abstract_parameters():
     params = tree_of_every_kind()
     abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
-    tx = oah.adahessian(spatial_average=oah.SpatialAverage.conv("HWIO"))
+    tx = paper.adahessian(spatial_average=oah.SpatialAverage.conv("HWIO"))
     chex.assert_trees_all_equal(tx.init(abstract), tx.init(params))
     shapes = jax.eval_shape(tx.init, abstract)
     chex.assert_trees_all_equal_shapes_and_dtypes(shapes, tx.init(params))
@@ -207,7 +210,7 @@ def step_with_diag(tx, estimated):
 
 @pytest.mark.parametrize("feed", ["obj_fn", "hessian_diag"])
 def test_a_loop_in_scan_equals_the_python_loop(feed):
-    tx = oah.adahessian(0.05, update_interval=3, dense_start=4)
+    tx = paper.adahessian(0.05, update_interval=3, dense_start=4)
     step = step_with_obj_fn(tx) if feed == "obj_fn" else step_with_diag(tx, estimated=True)
     start = COUPLED_PARAMS, tx.init(COUPLED_PARAMS)
     scanned, losses = jax.lax.scan(step, start, BATCHES)
@@ -222,7 +225,7 @@ def test_a_loop_in_scan_equals_the_python_loop(feed):
 
 def test_both_ways_of_feeding_agree_step_by_step():
     """With hutchinson's n-th draw handed in from outside, at every step and on the steps of a schedule."""
-    tx = oah.adahessian(0.05, update_interval=4, dense_start=2)
+    tx = paper.adahessian(0.05, update_interval=4, dense_start=2)
     estimated, plain = jax.jit(step_with_obj_fn(tx)), oah.value_grad_and_hessian_diag(coupled)
     inside = outside = (COUPLED_PARAMS, tx.init(COUPLED_PARAMS))
     draws = 0
@@ -242,6 +245,6 @@ def test_signed_average_takes_the_absolute_value_after_the_block_mean():
     h = {"w": jnp.array([[1.0, -3.0], [4.0, 6.0]])}
     for signed, expected in ((False, [2.0, 5.0]), (True, [1.0, 5.0])):
         average = oah.SpatialAverage.custom(lambda path, leaf: (1, 2), signed=signed)
-        tx = oah.scale_by_adahessian(spatial_average=average)
+        tx = paper.scale_by_adahessian(spatial_average=average)
         _, state = tx.update(h, tx.init(h), h, hessian_diag=h)
         np.testing.assert_allclose(jnp.sqrt(state.nu["w"] / state.nu_weight)[:, 0], expected, rtol=1e-6)

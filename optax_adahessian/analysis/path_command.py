@@ -48,6 +48,8 @@ def _adahessian(options: argparse.Namespace) -> optax.GradientTransformation:
         b2=options.b2,
         eps=options.eps,
         hessian_power=options.hessian_power,
+        time_average="rms",
+        max_step=None,
         hessian_diagonal_fn=recorded_probes(probes),
     )
 

@@ -53,7 +53,7 @@ def trajectory(
     Example:
       >>> import optax_adahessian as oah
       >>> from optax_adahessian.analysis import SURFACES, trajectory
-      >>> tx = oah.adahessian(learning_rate=1.0, b1=0.0, b2=0.0, eps=0.0)
+      >>> tx = oah.adahessian(learning_rate=1.0, b1=0.0, b2=0.0, max_step=None)
       >>> path = trajectory(tx, SURFACES["quadratic"].fun, [1.0, 1.0], steps=1)
       >>> path.losses.tolist()
       [6.0, 0.0]

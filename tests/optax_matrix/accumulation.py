@@ -11,7 +11,7 @@ from optax.microbatching import AccumulationType, microbatch
 
 import optax_adahessian as oah
 
-from .problem import BATCHES, RATE, Rule, Step, assert_trains_as, estimate, flat, key_of, loss_fn, unflat
+from .problem import BATCHES, RATE, Rule, Step, adahessian, assert_trains_as, estimate, flat, key_of, loss_fn, unflat
 from .row import NO_CELL, Way, refuses, row
 
 
@@ -30,7 +30,7 @@ def every_second_step():
 def multi_steps(way: Way) -> None:
     """The gradients are averaged, but **only the estimate of the last micro-batch counts**; those of the others cost as
     much. [Micro-batches](#micro-batches) has something better."""
-    tx = optax.MultiSteps(oah.adahessian(RATE), 2, accumulator_dtype=float)
+    tx = optax.MultiSteps(adahessian(RATE), 2, accumulator_dtype=float)
     assert_trains_as(every_second_step(), tx, way, draw=lambda t: t // 2, compiled=True)
 
 
@@ -42,7 +42,7 @@ def multi_steps_estimating_last(way: Way) -> None:
     def sparse_feed(way, batch, diag):
         return {"hessian_diag": diag if next(is_last) else None}
 
-    tx = optax.MultiSteps(oah.adahessian(RATE), 2, accumulator_dtype=float)
+    tx = optax.MultiSteps(adahessian(RATE), 2, accumulator_dtype=float)
     assert_trains_as(every_second_step(), tx, way, feed=sparse_feed)
 
 
@@ -58,7 +58,7 @@ def multi_steps_skipping(way: Way) -> None:
     def by_hand(s: Step):
         return np.zeros(8) if s.t >= 2 else second(s)
 
-    tx = optax.MultiSteps(oah.adahessian(RATE), 2, accumulator_dtype=float, should_skip_update_fn=optax.skip_not_finite)
+    tx = optax.MultiSteps(adahessian(RATE), 2, accumulator_dtype=float, should_skip_update_fn=optax.skip_not_finite)
     state = assert_trains_as(by_hand, tx, way, gradient=spoilt, draw=lambda t: t // 2, compiled=True)
     assert (state.gradient_step, state.mini_step) == (1, 1)
 
@@ -70,14 +70,14 @@ NEITHER = refuses("Some wrappers of optax do not hand extra arguments on")
 def multi_steps_in_a_chain(way: Way) -> None:
     """It calls itself a transformation without extra arguments, so that `optax.chain` keeps them to itself. Put the
     chain into `MultiSteps`, or write the row below."""
-    tx = optax.chain(optax.MultiSteps(oah.adahessian(RATE), 2, accumulator_dtype=float).gradient_transformation())
+    tx = optax.chain(optax.MultiSteps(adahessian(RATE), 2, accumulator_dtype=float).gradient_transformation())
     assert_trains_as(every_second_step(), tx, way)
 
 
 @row("`GradientTransformationExtraArgs(steps.init, steps.update)` in a chain")
 def multi_steps_with_arguments_in_a_chain(way: Way) -> None:
     """With `steps = optax.MultiSteps(...)`."""
-    steps = optax.MultiSteps(oah.adahessian(RATE), 2, accumulator_dtype=float)
+    steps = optax.MultiSteps(adahessian(RATE), 2, accumulator_dtype=float)
     tx = optax.chain(optax.GradientTransformationExtraArgs(steps.init, steps.update), optax.scale(0.5))
     half = every_second_step()
     assert_trains_as(lambda s: 0.5 * half(s), tx, way, draw=lambda t: t // 2, compiled=True)
@@ -92,7 +92,7 @@ def microbatched_loss(way: Way) -> None:
     def split_feed(way, batch, diag):
         return {"obj_fn": lambda params: loss(params, batch)}
 
-    assert_trains_as(lambda s: -RATE * rule(s.g, s.h), oah.adahessian(RATE), way, feed=split_feed, compiled=True)
+    assert_trains_as(lambda s: -RATE * rule(s.g, s.h), adahessian(RATE), way, feed=split_feed, compiled=True)
 
 
 @row("`optax.microbatch` around `value_grad_and_hessian_diag`", obj_fn=NO_CELL)
@@ -114,4 +114,4 @@ def microbatched_estimate(way: Way) -> None:
         g, h = (np.mean([flat(part[n]) for part in parts], axis=0) for n in (1, 2))
         return -RATE * rule(g, h)
 
-    assert_trains_as(by_hand, oah.adahessian(RATE), way, estimate=jax.jit(strided))
+    assert_trains_as(by_hand, adahessian(RATE), way, estimate=jax.jit(strided))

@@ -8,7 +8,19 @@ import optax
 
 import optax_adahessian as oah
 
-from .problem import BATCHES, IS_KERNEL, ONLY_KERNEL, RATE, Rule, Step, assert_trains_as, flat, loss_fn, unflat
+from .problem import (
+    BATCHES,
+    IS_KERNEL,
+    ONLY_KERNEL,
+    RATE,
+    Rule,
+    Step,
+    adahessian,
+    assert_trains_as,
+    flat,
+    loss_fn,
+    unflat,
+)
 from .row import Way, row
 
 SCHEDULE = optax.linear_schedule(0.2, 0.0, 8)
@@ -18,7 +30,7 @@ SCHEDULE = optax.linear_schedule(0.2, 0.0, 8)
 def clipping_before(way: Way) -> None:
     """It clips the gradient and not the curvature, so that clipped steps are shorter."""
     rule = Rule()
-    tx = optax.chain(optax.clip_by_global_norm(0.1), oah.adahessian(RATE))
+    tx = optax.chain(optax.clip_by_global_norm(0.1), adahessian(RATE))
     assert_trains_as(lambda s: -RATE * rule(s.g * min(1, 0.1 / np.linalg.norm(s.g)), s.h), tx, way)
 
 
@@ -41,7 +53,7 @@ def zeroed_nans(way: Way) -> None:
     def by_hand(s: Step):
         return -RATE * rule(np.where(IS_KERNEL | (s.t != 1), s.g, 0.0), s.h)
 
-    assert_trains_as(by_hand, optax.chain(optax.zero_nans(), oah.adahessian(RATE)), way, gradient=spoilt)
+    assert_trains_as(by_hand, optax.chain(optax.zero_nans(), adahessian(RATE)), way, gradient=spoilt)
 
 
 @row("`optax.add_decayed_weights` with a mask")
@@ -52,7 +64,7 @@ def decayed_weights(way: Way) -> None:
         optax.add_decayed_weights(0.1, ONLY_KERNEL),
         optax.scale_by_learning_rate(RATE),
     )
-    for tx in (chained, oah.adahessian(RATE, weight_decay=0.1, mask=lambda params: ONLY_KERNEL)):
+    for tx in (chained, adahessian(RATE, weight_decay=0.1, mask=lambda params: ONLY_KERNEL)):
         rule = Rule()
         assert_trains_as(lambda s, rule=rule: -RATE * (rule(s.g, s.h) + 0.1 * s.w * IS_KERNEL), tx, way)
 
@@ -61,7 +73,7 @@ def decayed_weights(way: Way) -> None:
 def scheduled_rate(way: Way) -> None:
     """`adahessian(schedule)` is the same."""
     chained = optax.chain(oah.scale_by_adahessian(), optax.scale_by_learning_rate(SCHEDULE))
-    for tx in (chained, oah.adahessian(SCHEDULE)):
+    for tx in (chained, adahessian(SCHEDULE)):
         rule = Rule()
         assert_trains_as(lambda s, rule=rule: -(0.2 - 0.025 * s.t) * rule(s.g, s.h), tx, way, rtol=1e-6)
 
@@ -84,7 +96,7 @@ def averaged_updates(way: Way) -> None:
         average[:] = 0.5 * average - 0.5 * RATE * rule(s.g, s.h)
         return average / (1 - 0.5 ** (s.t + 1))
 
-    assert_trains_as(by_hand, optax.chain(oah.adahessian(RATE), optax.ema(0.5)), way)
+    assert_trains_as(by_hand, optax.chain(adahessian(RATE), optax.ema(0.5)), way)
 
 
 @row("`optax.apply_every` after it")
@@ -96,7 +108,7 @@ def applied_every_second_step(way: Way) -> None:
         waiting.append(-RATE * rule(s.g, s.h))
         return sum(waiting[-2:]) if s.t % 2 else np.zeros(8)
 
-    assert_trains_as(by_hand, optax.chain(oah.adahessian(RATE), optax.apply_every(2)), way)
+    assert_trains_as(by_hand, optax.chain(adahessian(RATE), optax.apply_every(2)), way)
 
 
 @row("`optax.scale_by_trust_ratio` after `scale_by_adahessian`")
@@ -117,7 +129,7 @@ def trust_ratio(way: Way) -> None:
 def kept_nonnegative(way: Way) -> None:
     """As the last of the chain."""
     rule = Rule()
-    tx = optax.chain(oah.adahessian(RATE), optax.keep_params_nonnegative())
+    tx = optax.chain(adahessian(RATE), optax.keep_params_nonnegative())
     assert_trains_as(lambda s: np.maximum(-s.w, -RATE * rule(s.g, s.h)), tx, way)
 
 
@@ -132,7 +144,7 @@ def measured(way: Way) -> None:
         steps.append(-RATE * rule(s.g, s.h))
         return steps[-1]
 
-    state = assert_trains_as(by_hand, optax.chain(oah.adahessian(RATE), *norms), way)
+    state = assert_trains_as(by_hand, optax.chain(adahessian(RATE), *norms), way)
     for name in ("norm", "again"):
         np.testing.assert_allclose(optax.tree.get(state, name), np.linalg.norm(steps[-1]), rtol=1e-9)
 
@@ -150,5 +162,5 @@ def private_gradient(way: Way) -> None:
         return -RATE * rule(clipped.mean(0), s.h)
 
     aggregate = optax.contrib.differentially_private_aggregate(l2_norm_clip=0.5, noise_multiplier=0.0, key=0)
-    tx = optax.chain(aggregate, oah.adahessian(RATE))
+    tx = optax.chain(aggregate, adahessian(RATE))
     assert_trains_as(by_hand, tx, way, gradient=lambda t, params, grads: per_example(params, BATCHES[t]))

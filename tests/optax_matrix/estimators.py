@@ -8,7 +8,7 @@ import optax
 
 import optax_adahessian as oah
 
-from .problem import BATCHES, RATE, Rule, Step, assert_trains_as, feed, flat, unflat
+from .problem import BATCHES, RATE, Rule, Step, adahessian, assert_trains_as, feed, flat, unflat
 from .row import NO_CELL, Way, row
 
 
@@ -39,4 +39,4 @@ def theirs_in_ours(way: Way) -> None:
         states.append(state)
         return -RATE * rule(s.g, flat(diag))
 
-    assert_trains_as(by_hand, oah.adahessian(RATE, hessian_diagonal_fn=theirs), way)
+    assert_trains_as(by_hand, adahessian(RATE, hessian_diagonal_fn=theirs), way)

@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-import optax_adahessian as oah
-
 from .problem import (
     BATCHES,
     IS_KERNEL,
@@ -19,6 +17,7 @@ from .problem import (
     RATE,
     Rule,
     Step,
+    adahessian,
     assert_trains_as,
     estimate,
     feed,
@@ -37,7 +36,7 @@ def constant(way: Way) -> None:
     """Works as it stands; the form with `static_args` below compiles to less."""
     rule = Rule()
     state = assert_trains_as(
-        lambda s: -RATE * rule(s.g, s.h), inject(oah.adahessian)(learning_rate=RATE), way, compiled=True
+        lambda s: -RATE * rule(s.g, s.h), inject(adahessian)(learning_rate=RATE), way, compiled=True
     )
     assert state.hyperparams["learning_rate"] == RATE
 
@@ -46,7 +45,7 @@ def constant(way: Way) -> None:
 def changed(way: Way) -> None:
     """By `state.hyperparams["learning_rate"] = ...` or `optax.tree.set`."""
     params = jax.tree.map(jnp.asarray, PARAMS)
-    tx = inject(oah.adahessian)(learning_rate=RATE)
+    tx = inject(adahessian)(learning_rate=RATE)
     _, grads, diag = estimate(key_of(0), params, BATCHES[0])
     state = optax.tree.set(tx.init(params), learning_rate=jnp.asarray(0.5))
     updates, _ = tx.update(grads, state, params, **feed(way, BATCHES[0], diag))
@@ -62,7 +61,7 @@ def schedules(way: Way) -> None:
     def by_hand(s: Step):
         return -(0.2 - 0.025 * s.t) * (rule(s.g, s.h) + 0.1 * s.t * s.w)
 
-    tx = inject(oah.adahessian)(learning_rate=rate, weight_decay=decay)
+    tx = inject(adahessian)(learning_rate=rate, weight_decay=decay)
     assert_trains_as(by_hand, tx, way, rtol=1e-6, compiled=True)
 
 
@@ -70,7 +69,7 @@ def schedules(way: Way) -> None:
 def interval(way: Way) -> None:
     """They become arrays, so that even an interval of 1 goes through a `cond`."""
     rule = Rule()
-    tx = inject(oah.adahessian)(learning_rate=RATE, update_interval=3, dense_start=2)
+    tx = inject(adahessian)(learning_rate=RATE, update_interval=3, dense_start=2)
     draws = {0: 0, 1: 1, 3: 2}
 
     def by_hand(s: Step):
@@ -83,7 +82,7 @@ def interval(way: Way) -> None:
 def static(way: Way) -> None:
     """The recommended form: an interval of 1 compiles to no `cond`, and `mask` may be a function."""
     rule = Rule()
-    tx = recommended(oah.adahessian)(learning_rate=RATE, weight_decay=0.1, mask=lambda params: ONLY_KERNEL)
+    tx = recommended(adahessian)(learning_rate=RATE, weight_decay=0.1, mask=lambda params: ONLY_KERNEL)
     state = assert_trains_as(lambda s: -RATE * (rule(s.g, s.h) + 0.1 * s.w * IS_KERNEL), tx, way)
     update = jax.make_jaxpr(lambda grads: tx.update(grads, state, grads, **feed(way, BATCHES[0], grads)))
     assert " cond[" not in str(update(PARAMS))
@@ -96,7 +95,7 @@ def static(way: Way) -> None:
 )
 def mask_as_schedule(way: Way) -> None:
     """`inject_hyperparams` takes a function for a schedule and calls it with the step: name `mask` in `static_args`."""
-    tx = inject(oah.adahessian)(
+    tx = inject(adahessian)(
         learning_rate=RATE, weight_decay=0.1, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     )
     assert_trains_as(Rule(), tx, way)
@@ -109,14 +108,14 @@ def mask_as_schedule(way: Way) -> None:
 )
 def all_bfloat16(way: Way) -> None:
     """`b2=0.999` is rounded to 1. Inside `jax.jit` that is not seen, and nothing moves: call `init` outside of it."""
-    assert_trains_as(Rule(), inject(oah.adahessian)(learning_rate=RATE), way, params=HALF_PARAMS)
+    assert_trains_as(Rule(), inject(adahessian)(learning_rate=RATE), way, params=HALF_PARAMS)
 
 
 @row("the same, with `hyperparam_dtype=jnp.float32`")
 def all_bfloat16_injected_in_float32(way: Way) -> None:
     """The parameters stay in bfloat16."""
     rule = Rule()
-    tx = inject(oah.adahessian, hyperparam_dtype=jnp.float32)(learning_rate=RATE)
+    tx = inject(adahessian, hyperparam_dtype=jnp.float32)(learning_rate=RATE)
     # Momentum and direction are each rounded to 8 bits.
     state = assert_trains_as(
         lambda s: -RATE * rule(s.g.astype(float), s.h.astype(float)),

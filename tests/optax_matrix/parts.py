@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import optax
 
-import optax_adahessian as oah
-
-from .problem import IS_KERNEL, ONLY_KERNEL, RATE, Rule, assert_trains_as
+from .problem import IS_KERNEL, ONLY_KERNEL, RATE, Rule, adahessian, assert_trains_as
 from .row import Way, refuses, row
 
 PART = refuses("pass `hessian_diag=`")
@@ -21,7 +19,7 @@ def on_kernel(others):
 
 
 def check_masked(way: Way, compatible: bool) -> None:
-    tx = optax.masked(oah.adahessian(RATE), ONLY_KERNEL, mask_compatible_extra_args=compatible)
+    tx = optax.masked(adahessian(RATE), ONLY_KERNEL, mask_compatible_extra_args=compatible)
     state = assert_trains_as(on_kernel(lambda s: s.g), tx, way)
     assert optax.tree.size(optax.tree.get(state, "nu")) == 6
 
@@ -39,7 +37,7 @@ def masked_arguments(way: Way) -> None:
 
 
 def check_partition(way: Way, compatible: bool) -> None:
-    parts = {"first": optax.sgd(0.01), "second": oah.adahessian(RATE)}
+    parts = {"first": optax.sgd(0.01), "second": adahessian(RATE)}
     tx = optax.partition(parts, LABELS, mask_compatible_extra_args=compatible)
     assert_trains_as(on_kernel(lambda s: -0.01 * s.g), tx, way)
 
@@ -59,12 +57,12 @@ def partition_arguments(way: Way) -> None:
 @row("`optax.selective_transform`", obj_fn=PART)
 def selective(way: Way) -> None:
     """No state for what is frozen. As for `masked`."""
-    tx = optax.selective_transform(oah.adahessian(RATE), freeze_mask={"bias": True, "kernel": False})
+    tx = optax.selective_transform(adahessian(RATE), freeze_mask={"bias": True, "kernel": False})
     assert_trains_as(on_kernel(lambda s: 0.0), tx, way)
 
 
 @row("`optax.freeze` after it")
 def frozen(way: Way) -> None:
     """Takes `obj_fn`, too: the estimate is made for all parameters, and the updates of some are dropped."""
-    tx = optax.chain(oah.adahessian(RATE), optax.freeze({"bias": True, "kernel": False}))
+    tx = optax.chain(adahessian(RATE), optax.freeze({"bias": True, "kernel": False}))
     assert_trains_as(on_kernel(lambda s: 0.0), tx, way)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,9 @@ def loss_fn(params: Any, batch: Any) -> jax.Array:
     """Squared error of a net with one hidden layer: every parameter is coupled with every other."""
     return jnp.mean((jnp.tanh(batch @ params["kernel"]) @ params["bias"] - jnp.sum(batch, axis=1)) ** 2)
 
+
+# Without the bound, which would make many a step as long as the next, right or wrong.
+adahessian = functools.partial(oah.adahessian, max_step=None)
 
 estimate = jax.jit(oah.value_grad_and_hessian_diag(loss_fn))
 
@@ -59,9 +63,9 @@ class Step(NamedTuple):
 
 
 class Rule:
-    """AdaHessian's direction from the formulas of the paper; `h` None is a step without an estimate."""
+    """AdaHessian's direction from its formulas; `h` None is a step without an estimate."""
 
-    def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-4) -> None:
+    def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-12) -> None:
         self.b1, self.b2, self.eps = b1, b2, eps
         self.t = self.last = 0
         self.mu = self.nu = self.weight = 0.0
@@ -71,9 +75,9 @@ class Rule:
         self.mu = self.b1 * self.mu + (1 - self.b1) * g
         if h is not None:
             decay = self.b2 ** (self.t - self.last)
-            self.nu, self.weight = decay * self.nu + (1 - decay) * h**2, decay * self.weight + 1 - decay
+            self.nu, self.weight = decay * self.nu + (1 - decay) * h, decay * self.weight + 1 - decay
             self.last = self.t
-        return self.mu / (1 - self.b1**self.t) / (np.sqrt(self.nu / self.weight) + self.eps)
+        return self.mu / (1 - self.b1**self.t) / (np.abs(self.nu / self.weight) + self.eps)
 
 
 def feed(way: Way, batch: Any, diag: Any) -> dict[str, Any]:

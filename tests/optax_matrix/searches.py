@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import optax
 
-import optax_adahessian as oah
-
-from .problem import BATCHES, RATE, Rule, Step, assert_trains_as, loss_fn, unflat
+from .problem import BATCHES, RATE, Rule, Step, adahessian, assert_trains_as, loss_fn, unflat
 from .row import Way, refuses, row
 
 
@@ -22,7 +20,7 @@ def plateau(way: Way) -> None:
         scale.append(1.0 if s.t == 0 else scale[-1] / 2)  # the same value again and again is no improvement
         return -RATE * scale[-1] * rule(s.g, s.h)
 
-    tx = optax.chain(oah.adahessian(RATE), optax.contrib.reduce_on_plateau(factor=0.5, patience=1))
+    tx = optax.chain(adahessian(RATE), optax.contrib.reduce_on_plateau(factor=0.5, patience=1))
     assert_trains_as(by_hand, tx, way, more=lambda batch, value, grads: {"value": 1.0})
 
 
@@ -35,7 +33,7 @@ def polyak(way: Way) -> None:
         u = -RATE * rule(s.g, s.h)
         return u * min(s.value / (u @ u), 1.0)
 
-    tx = optax.chain(oah.adahessian(RATE), optax.scale_by_polyak())
+    tx = optax.chain(adahessian(RATE), optax.scale_by_polyak())
     assert_trains_as(by_hand, tx, way, more=lambda batch, value, grads: {"value": value})
 
 
@@ -67,7 +65,7 @@ def backtracking(way: Way) -> None:
         rates.append(backtracked(s, u, min(1.5 * rates[-1], 1.0), 20))
         return rates[-1] * u
 
-    tx = optax.chain(oah.adahessian(5.0, b1=0.0), optax.scale_by_backtracking_linesearch(20))
+    tx = optax.chain(adahessian(5.0, b1=0.0), optax.scale_by_backtracking_linesearch(20))
     assert_trains_as(by_hand, tx, way, more=searched)
     assert min(rates) < 1.0
 
@@ -80,5 +78,5 @@ def backtracking(way: Way) -> None:
 def backtracking_alone(way: Way) -> None:
     """The error is optax's, and names the arguments; `**kwargs` in `value_fn` is not enough for it."""
     more = {"value": 1.0, "grad": {}, "value_fn": lambda params, **kwargs: 0.0}
-    tx = optax.chain(oah.adahessian(RATE), optax.scale_by_backtracking_linesearch(20))
+    tx = optax.chain(adahessian(RATE), optax.scale_by_backtracking_linesearch(20))
     assert_trains_as(Rule(), tx, way, more=lambda batch, value, grads: more)

@@ -7,10 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-import optax_adahessian as oah
-
 from .parts import on_kernel
-from .problem import ONLY_KERNEL, PARAMS, RATE, Rule, assert_trains_as, flat
+from .problem import ONLY_KERNEL, PARAMS, RATE, Rule, adahessian, assert_trains_as, flat
 from .row import NO_CELL, Way, row
 
 
@@ -23,11 +21,11 @@ def trained(tx, way):
 @row("`optax.tree.get` of `mu`, `nu`, `count`")
 def get(way: Way) -> None:
     """With a schedule there are two counts, as with `optax.adam`: pass `filtering=`."""
-    state, rule = trained(oah.adahessian(RATE), way)
+    state, rule = trained(adahessian(RATE), way)
     for name in ("mu", "nu"):
         np.testing.assert_allclose(flat(optax.tree.get(state, name)), getattr(rule, name), rtol=1e-9)
     assert optax.tree.get(state, "count") == rule.t
-    scheduled = oah.adahessian(optax.constant_schedule(RATE)).init(PARAMS)
+    scheduled = adahessian(optax.constant_schedule(RATE)).init(PARAMS)
     with pytest.raises(KeyError, match="multiple values"):
         optax.tree.get(scheduled, "count")
     assert optax.tree.get(scheduled, "count", filtering=lambda path, _: "AdaHessian" in str(path)) == 0
@@ -36,14 +34,14 @@ def get(way: Way) -> None:
 @row("`optax.tree.set`")
 def set_(way: Way) -> None:
     """Of any field, `count` for example."""
-    state, _ = trained(oah.adahessian(RATE), way)
+    state, _ = trained(adahessian(RATE), way)
     assert optax.tree.get(optax.tree.set(state, count=jnp.asarray(7)), "count") == 7
 
 
 @row("`optax.tree.map_params`")
 def map_params(way: Way) -> None:
     """It finds `mu` and `nu`, and leaves the scalars alone. With averaging, `nu` has one entry for each block."""
-    tx = oah.adahessian(RATE)
+    tx = adahessian(RATE)
     state, rule = trained(tx, way)
     doubled = optax.tree.map_params(tx, lambda leaf: 2 * leaf, state)
     for name in ("mu", "nu"):
@@ -55,7 +53,7 @@ def map_params(way: Way) -> None:
 @row("`optax.tree.map_params` with `optax.masked`", obj_fn=NO_CELL)
 def map_masked_params(way: Way) -> None:
     """Where a second tree goes along, pass `is_leaf=`, as for any optimizer in `masked`."""
-    tx = optax.masked(oah.adahessian(RATE), ONLY_KERNEL)
+    tx = optax.masked(adahessian(RATE), ONLY_KERNEL)
     state = assert_trains_as(on_kernel(lambda s: s.g), tx, way)
     numbered = optax.tree.map_params(
         tx,

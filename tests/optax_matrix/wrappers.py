@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 import optax_adahessian as oah
 
-from .problem import RATE, Rule, Step, assert_trains_as, flat, loss_fn, unflat
+from .problem import RATE, Rule, Step, adahessian, assert_trains_as, flat, loss_fn, unflat
 from .row import NO_CELL, Way, impossible, refuses, row
 
 REJECTED = {way: impossible(f"unexpected keyword argument '{way}'") for way in ("obj_fn", "hessian_diag")}
@@ -26,7 +26,7 @@ def applied_if_finite(way: Way) -> None:
     def by_hand(s: Step):
         return np.zeros(8) if s.t == 1 else -RATE * rule(s.g, s.h)
 
-    tx = optax.apply_if_finite(oah.adahessian(RATE), max_consecutive_errors=2)
+    tx = optax.apply_if_finite(adahessian(RATE), max_consecutive_errors=2)
     state = assert_trains_as(by_hand, tx, way, gradient=spoilt, draw=lambda t: t - (t > 0), compiled=True)
     assert state.total_notfinite == 1
 
@@ -40,14 +40,14 @@ def every_second(others):
 @row("`optax.conditionally_transform`")
 def conditionally_transformed(way: Way) -> None:
     """Steps that are left out do not count as steps of the curvature's average."""
-    tx = optax.conditionally_transform(oah.adahessian(RATE), lambda step: step % 2 == 0)
+    tx = optax.conditionally_transform(adahessian(RATE), lambda step: step % 2 == 0)
     assert_trains_as(every_second(lambda s: s.g), tx, way, draw=lambda t: t // 2, compiled=True)
 
 
 @row("`optax.conditionally_mask`")
 def conditionally_masked(way: Way) -> None:
     """As above, with a zero update in between."""
-    tx = optax.conditionally_mask(oah.adahessian(RATE), lambda step: step % 2 == 0)
+    tx = optax.conditionally_mask(adahessian(RATE), lambda step: step % 2 == 0)
     assert_trains_as(every_second(lambda s: np.zeros(8)), tx, way, draw=lambda t: t // 2, compiled=True)
 
 
@@ -68,7 +68,7 @@ def flattened(way: Way) -> None:
             return {"obj_fn": lambda vector: loss_fn(unflat(vector), batch)}
         return {"hessian_diag": ravel_pytree(diag)[0]}
 
-    tx = optax.flatten(oah.adahessian(RATE))
+    tx = optax.flatten(adahessian(RATE))
     assert_trains_as(
         lambda s: -RATE * rule(s.g, s.h), tx, way, feed=flat_feed, estimate=jax.jit(flat_estimate), compiled=True
     )
@@ -77,7 +77,7 @@ def flattened(way: Way) -> None:
 @row("`optax.flatten`, with trees", obj_fn=NO_CELL, hessian_diag=refuses("ravel_pytree"))
 def flattened_alone(way: Way) -> None:
     """A loss that takes a tree fails by itself, with an error of its own."""
-    assert_trains_as(Rule(), optax.flatten(oah.adahessian(RATE)), way)
+    assert_trains_as(Rule(), optax.flatten(adahessian(RATE)), way)
 
 
 @row("`optax.contrib.schedule_free`")
@@ -92,7 +92,7 @@ def schedule_free(way: Way) -> None:
         iterates.update(x=x, z=z)
         return 0.9 * x + 0.1 * z - s.w
 
-    assert_trains_as(by_hand, optax.contrib.schedule_free(oah.adahessian(RATE, b1=0.0), RATE), way)
+    assert_trains_as(by_hand, optax.contrib.schedule_free(adahessian(RATE, b1=0.0), RATE), way)
 
 
 @row("`optax.contrib.mechanize`")
@@ -109,13 +109,13 @@ def mechanized(way: Way) -> None:
         states.append(state)
         return flat(updates)
 
-    assert_trains_as(by_hand, optax.contrib.mechanize(oah.adahessian(1.0), s_init=0.1), way)
+    assert_trains_as(by_hand, optax.contrib.mechanize(adahessian(1.0), s_init=0.1), way)
 
 
 @row("`optax.lookahead`", **REJECTED)
 def lookahead(way: Way) -> None:
     """Do it [in the loop](#lookahead)."""
-    fast = optax.lookahead(oah.adahessian(RATE), sync_period=2, slow_step_size=0.5)
+    fast = optax.lookahead(adahessian(RATE), sync_period=2, slow_step_size=0.5)
 
     def init(params):
         return fast.init(optax.LookaheadParams.init_synced(params))
@@ -142,7 +142,7 @@ def check_sam(way: Way, **options) -> None:
             return 0.05 * s.g / np.linalg.norm(s.g)
         return start["w"] - s.w - RATE * rule(s.g, s.h)
 
-    tx = optax.contrib.sam(oah.adahessian(RATE), climb, **options)
+    tx = optax.contrib.sam(adahessian(RATE), climb, **options)
     assert_trains_as(by_hand, tx, way, draw=lambda t: t // 2)
 
 
@@ -156,5 +156,5 @@ def sam(way: Way) -> None:
 def split_complex(way: Way) -> None:
     """Keep real and imaginary parts as two real leaves, and join them in the loss."""
     rule = Rule()
-    tx = optax.contrib.split_real_and_imaginary(oah.adahessian(RATE))
+    tx = optax.contrib.split_real_and_imaginary(adahessian(RATE))
     assert_trains_as(lambda s: -RATE * rule(s.g, s.h), tx, way)
