@@ -54,9 +54,9 @@ def test_every_search_has_twelve_different_runs(name):
 
 
 def test_a_round_varies_the_best_so_far():
-    """The lowest loss has the second rate, then interval 50, then b2 0.98, then the rate times 0.6."""
+    """The lowest loss has the second rate, then max_step 0.006, then interval 50, then the rate times 0.6."""
     second = OPTIMIZERS[OURS].first_round[1]["learning_rate"]
-    liked = [("learning_rate", second, 8), ("update_interval", 50, 4), ("b2", 0.98, 2)]
+    liked = [("learning_rate", second, 8), ("max_step", 0.006, 4), ("update_interval", 50, 2)]
 
     def loss_of(settings):
         if settings["learning_rate"] == 0.6 * second:
@@ -64,7 +64,7 @@ def test_a_round_varies_the_best_so_far():
         return 16.0 - sum(gain for name, value, gain in liked if settings[name] == value)
 
     tuned = tune(OPTIMIZERS[OURS], loss_of)
-    expected = OPTIMIZERS[OURS].defaults | {"update_interval": 50, "b2": 0.98}
+    expected = OPTIMIZERS[OURS].defaults | {"max_step": 0.006, "update_interval": 50}
     assert tuned.best == expected | {"learning_rate": pytest.approx(0.6 * second, rel=0.01)}
     assert tuned.defaults == OPTIMIZERS[OURS].defaults | {"learning_rate": second}
 
@@ -109,7 +109,7 @@ def test_numbers_are_traced_and_matter(trainers):
     settings = ours.optimizer.defaults | {"learning_rate": 0.3}
     before = ours.train(settings, 0, STEPS)
     compiled = len(traced)
-    changes = {"learning_rate": 0.1, "b2": 0.9, "eps": 10.0, "update_interval": 1}
+    changes = {"learning_rate": 0.1, "max_step": 0.03, "update_interval": 1}
     ends = [ours.train(settings | {name: value}, 0, STEPS)["test"] for name, value in changes.items()]
     assert len({before["test"], *ends}) == 1 + len(changes)
     assert len(traced) == compiled

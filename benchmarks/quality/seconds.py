@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+import optax_adahessian as oah
 from benchmarks.quality.optimizers import BASELINE, OPTIMIZERS, Settings
 from benchmarks.quality.task import Task
 from benchmarks.quality.training import Loop, Trainer
@@ -79,7 +81,7 @@ def measure(name: str, task: Task, wanted: Iterable[tuple[str, Settings]], plan:
 
 def _subject(trainer: Trainer, structure: Settings, batch: Any) -> Subject:
     settings = {"learning_rate": RATE} | trainer.optimizer.defaults | structure
-    loop = Loop(trainer, settings, seed=0, steps=1_000_000, dense_start=0)
+    loop = Loop(trainer, settings, seed=0, steps=1_000_000, due=functools.partial(oah.refresh_due, dense_start=0))
 
     def train(steps: int) -> None:
         for _ in range(steps):

@@ -62,15 +62,16 @@ def verdict_lines(verdict: Verdict) -> str:
 def _cells(optimizer: str, result: Result) -> list[str]:
     return [
         optimizer,
-        _loss(result.equal_seconds),
-        _loss(result.equal_steps),
+        loss_text(result.equal_seconds),
+        loss_text(result.equal_steps),
         number(result.steps_to_best),
         number(result.seconds_to_best),
         "-" if result.robustness is None else f"{result.robustness:.0%}",
     ]
 
 
-def _loss(loss: Loss) -> str:
+def loss_text(loss: Loss) -> str:
+    """Mean and spread, to four digits of the mean."""
     if not math.isfinite(loss.mean):
         return "diverged"
     decimals = max(0, 3 - math.floor(math.log10(loss.mean))) if loss.mean > 0 else 4
@@ -90,4 +91,4 @@ def _text(optimizer: str, settings: Settings) -> str:
 def _defaults_line(result: Result) -> str:
     tuned, defaults = result.equal_seconds.mean, result.defaults.mean
     excess = f" ({defaults / tuned - 1:+.1%})" if math.isfinite(tuned) and math.isfinite(defaults) else ""
-    return f"AdaHessian's defaults at their best rate: {_loss(result.defaults)}{excess}.\n"
+    return f"AdaHessian's defaults at their best rate: {loss_text(result.defaults)}{excess}.\n"

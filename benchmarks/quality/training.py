@@ -15,6 +15,8 @@ import optax_adahessian as oah
 from benchmarks.quality.optimizers import Optimizer, Settings
 from benchmarks.quality.task import Task
 
+Due = Callable[[int, int], bool]  # whether a step estimates, from the step and the interval
+
 WAIT = 10  # steps between looks at the loss, so that the queue of steps stays short
 
 
@@ -25,12 +27,14 @@ def rate_at(t: Any, peak: Any, steps: Any) -> jax.Array:
     return peak * jnp.minimum((t + 1) / warmup, 0.5 * (1 + jnp.cos(jnp.pi * progress)))
 
 
-def make_programs(task: Task, optimizer: Optimizer, static: Settings) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def make_programs(
+    task: Task, optimizer: Optimizer, static: Settings, num_probes: int
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The step with an estimate of the diagonal and that without; one and the same where no diagonal is taken.
 
     Numbers are arguments, so that all learning rates share one compilation.
     """
-    estimate = oah.value_grad_and_hessian_diag(task.loss_fn)
+    estimate = oah.value_grad_and_hessian_diag(task.loss_fn, num_probes=num_probes)
 
     def step(carry: Any, numbers: Any, key: jax.Array, batch: Any, estimating: bool) -> Any:
         params, state, t = carry
@@ -61,9 +65,9 @@ def make_programs(task: Task, optimizer: Optimizer, static: Settings) -> tuple[C
 class Loop:
     """Training that goes on where it stopped."""
 
-    def __init__(self, trainer: Trainer, settings: Settings, seed: int, steps: int, dense_start: int = 10) -> None:
+    def __init__(self, trainer: Trainer, settings: Settings, seed: int, steps: int, due: Due = oah.refresh_due) -> None:
         settings = dict(settings)
-        self._interval, self._dense_start = settings.pop("update_interval", 1), dense_start
+        self._interval, self._due = settings.pop("update_interval", 1), due
         params = trainer.task.init(jax.random.key(seed))
         state = trainer.optimizer.make(**settings).init(params)
         self._carry = jax.tree.map(jnp.copy, (params, state, jnp.int32(0)))  # whose buffers each step takes over
@@ -80,8 +84,7 @@ class Loop:
 
     def step(self, batch: Any) -> jax.Array:
         """One step; the loss before it."""
-        due = oah.refresh_due(self.t, self._interval, self._dense_start)
-        program = self._estimating_step if due else self._plain_step
+        program = self._estimating_step if self._due(self.t, self._interval) else self._plain_step
         self._carry, loss = program(self._carry, self._numbers, self._key, batch)
         self.t += 1
         return loss
@@ -90,8 +93,8 @@ class Loop:
 class Trainer:
     """An optimizer on a task, with its programs."""
 
-    def __init__(self, task: Task, optimizer: Optimizer) -> None:
-        self.task, self.optimizer = task, optimizer
+    def __init__(self, task: Task, optimizer: Optimizer, num_probes: int = 1) -> None:
+        self.task, self.optimizer, self._num_probes = task, optimizer, num_probes
         self._measure = jax.jit(task.measure)
         self._programs: dict[tuple[Any, ...], Any] = {}
 
@@ -99,12 +102,14 @@ class Trainer:
         """Compiled once for each choice of the static settings."""
         key = tuple(static.values())
         if key not in self._programs:
-            self._programs[key] = make_programs(self.task, self.optimizer, static)
+            self._programs[key] = make_programs(self.task, self.optimizer, static, self._num_probes)
         return self._programs[key]
 
-    def train(self, settings: Settings, seed: int, steps: int, evaluations: int = 0) -> dict[str, Any]:
+    def train(
+        self, settings: Settings, seed: int, steps: int, evaluations: int = 0, due: Due = oah.refresh_due
+    ) -> dict[str, Any]:
         """Losses on validation and test part, the latter also at so many steps on the way; None where it diverged."""
-        loop, rng = Loop(self, settings, seed, steps), np.random.default_rng(seed)
+        loop, rng = Loop(self, settings, seed, steps, due), np.random.default_rng(seed)
         points = np.unique(np.linspace(0, steps, evaluations + 1).round().astype(int))[1:].tolist()
         curve: list[float | None] = []
         while loop.t < steps:

@@ -1,0 +1,42 @@
+"""What a worker does: all runs of one setting on one task."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+from benchmarks.quality.optimizers import Settings
+from benchmarks.quality.store import key_of
+from benchmarks.quality.tasks import TASKS
+from benchmarks.quality.training import Trainer
+from benchmarks.studies.search import Record, search
+from benchmarks.studies.settings import OPTIMIZER, STARTS
+
+
+def train(job: tuple[str, Settings, Sequence[Record]], report: Callable[[Record], None]) -> None:
+    """Reports each run that is not among the finished ones."""
+    name, settings, finished = job
+    by_key = {key_of(run): run for run in finished}
+
+    def run(key: Record) -> Record:
+        if key_of(key) in by_key:
+            return by_key[key_of(key)]
+        record = {"kind": "run", **key, **_run(name, key["settings"], key["seed"], key["steps"])}
+        report(record)
+        return record
+
+    search(name, settings, TASKS[name].steps, run)
+
+
+def _run(task: str, settings: Settings, seed: int, steps: int) -> Record:
+    settings = dict(settings)
+    trainer = _trainer(task, settings.pop("num_probes"), settings.pop("loss_scale"))
+    due = STARTS[settings.pop("start")]
+    return trainer.train(settings, seed, steps, due=due)
+
+
+@functools.cache  # which keeps the programs that one worker has compiled
+def _trainer(name: str, num_probes: int, loss_scale: float) -> Trainer:
+    task = TASKS[name]
+    scaled = task._replace(loss_fn=lambda params, batch: loss_scale * task.loss_fn(params, batch))
+    return Trainer(scaled, OPTIMIZER, num_probes)
