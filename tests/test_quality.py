@@ -167,7 +167,7 @@ def test_steps_are_timed_against_adamw_once():
 # A study, and a restart
 
 
-SMALL = study.FULL._replace(rates=3, seeds=(1, 2))
+SMALL = study.FULL._replace(rates=3, tuning_seeds=(0,), seeds=(1, 2))
 
 
 def run_study(trainer, file, effort=SMALL):

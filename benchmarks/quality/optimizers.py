@@ -48,7 +48,8 @@ class Optimizer(NamedTuple):
         if self.takes_diagonal:
             changes.append({"update_interval": 1})  # the dense start
         for change in changes:
-            found += [old | change for old in found if old | change not in found]
+            combined = [old | change for old in found]
+            found += [new for i, new in enumerate(combined) if new not in [*found, *combined[:i]]]
         return found
 
 
@@ -90,7 +91,11 @@ OPTIMIZERS: dict[str, Optimizer] = {
         make=_adahessian,
         lowest_rate=0.02,
         defaults={"max_step": 0.003, "update_interval": 10, "spatial_average": "none"},
-        rounds=(({"max_step": 0.0015}, {"max_step": 0.006}), ({"update_interval": 50}, {"spatial_average": "rows"})),
+        rounds=(
+            ({"max_step": 0.0015}, {"max_step": 0.006}),
+            ({"spatial_average": "rows"},),
+            ({"update_interval": 50},),
+        ),
         static=("spatial_average",),
         takes_diagonal=True,
     ),

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.models import transformer
 from benchmarks.quality.task import Task
 
-LENGTH = 64
+LENGTH = 32
 EVALUATED = 256  # windows of the validation and of the test part
 
 
