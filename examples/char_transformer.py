@@ -102,13 +102,19 @@ def part(params):
 
 
 def partitioned(steps):
-    """The optimizer. eps is that of a mean over characters, whose curvature is tiny."""
+    """The optimizer. The paper's rule, and an eps for a mean over characters, whose curvature is tiny."""
 
     def schedule(peak):
         return optax.warmup_cosine_decay_schedule(0.0, peak, steps // 5, steps)
 
     adahessian = oah.adahessian(
-        schedule(0.15), b2=0.98, eps=1e-8, spatial_average=oah.SpatialAverage.rows("HWIO"), mu_dtype=jnp.float32
+        schedule(0.15),
+        b2=0.98,
+        eps=1e-8,
+        spatial_average=oah.SpatialAverage.rows("HWIO"),
+        time_average="rms",
+        max_step=None,
+        mu_dtype=jnp.float32,
     )
     return optax.partition({"adahessian": adahessian, "adamw": optax.adamw(schedule(0.006), b2=0.98)}, part)
 

@@ -4,7 +4,7 @@
 
 FOLDER holds the archive called "CIFAR-10 python version" (cifar-10-python.tar.gz), or what was extracted from it. The
 recipe: 160 epochs, batches of 256, learning rate 0.15 and a tenth of it after each of 80 and 120 epochs, weight decay
-5e-4/0.15, an estimate at every step, random crops and flips. It wants an accelerator.
+5e-4/0.15, the paper's rule with an estimate at every step, random crops and flips. It wants an accelerator.
 """
 
 import argparse
@@ -88,6 +88,9 @@ def train(model, data, normalize, args):
     params, batch_stats = variables["params"], variables["batch_stats"]
     tx = oah.adahessian(
         learning_rate(args.epochs, steps_per_epoch),
+        eps=1e-4,
+        time_average="rms",
+        max_step=None,
         weight_decay=5e-4 / LEARNING_RATE,  # the authors' script divides its 5e-4 by the initial rate
         spatial_average=oah.SpatialAverage.conv("HWIO"),
     )

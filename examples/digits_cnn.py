@@ -158,15 +158,19 @@ def main(argv=None):
     batches, test_data = load_data(options.steps, options.batch_size, options.seed)
     params = model.init(jax.random.key(options.seed), batches[0][0])
 
-    # Chosen on a quarter of the training digits, held out: AdaHessian's rate, b2 and warm-up among eight settings,
-    # AdamW's rate and warm-up among six. The long warm-up is for AdaHessian: early on the curvature changes faster than
-    # an estimate every 10 steps can follow. It makes no difference to AdamW.
+    # Chosen on a quarter of the training digits, held out: AdaHessian's rate, b2, warm-up and rule among some twenty
+    # settings, AdamW's rate and warm-up among six. The paper's rule did better here than the defaults: a loss of 0.09
+    # against 0.20, and 0.11 at a third of their rate and half of their `max_step`. The long warm-up is for it: early on
+    # the curvature changes faster than an estimate every 10 steps can follow. It makes no difference to AdamW.
     def schedule(peak):
         return optax.warmup_cosine_decay_schedule(0.0, peak, options.steps // 5, options.steps)
 
-    adahessian = oah.adahessian(schedule(0.15), b2=0.98, spatial_average=oah.SpatialAverage.rows("HWIO"))
+    rows = oah.SpatialAverage.rows("HWIO")
+    adahessian = oah.adahessian(
+        schedule(0.15), b2=0.98, eps=1e-4, spatial_average=rows, time_average="rms", max_step=None
+    )
     adamw = optax.adamw(schedule(0.006))
-    print(oah.SpatialAverage.rows("HWIO").describe(params), end="\n\n")
+    print(rows.describe(params), end="\n\n")
     runs = {
         "AdaHessian": train("AdaHessian", adahessian, params, batches, test_data, second_order=True),
         "AdamW": train("AdamW", adamw, params, batches, test_data, second_order=False),

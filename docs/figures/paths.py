@@ -12,7 +12,7 @@ from optax_adahessian.analysis.plots import draw_contours, draw_path, paths_figu
 
 def path_to_the_minimum() -> Figure:
     surface = SURFACES["himmelblau"]
-    tx = oah.adahessian(learning_rate=0.3, b2=0.99)
+    tx = oah.adahessian(learning_rate=0.3, b2=0.99, eps=1e-4, time_average="rms", max_step=None)
     path = trajectory(tx, surface.fun, surface.start, steps=60, key=jax.random.key(0))
     figure = new_figure(6.4, 5.4)
     ax = figure.subplots()
@@ -28,7 +28,7 @@ def three_paths() -> dict[str, Path]:
     surface = SURFACES["quadratic"]
     optimizers = {
         "gradient descent, rate 2/(2 + 10)": optax.sgd(2 / (2 + 10)),
-        "AdaHessian, rate 1, betas 0": oah.adahessian(1.0, b1=0.0, b2=0.0, eps=1e-8),
+        "AdaHessian, rate 1, betas 0": oah.adahessian(1.0, b1=0.0, b2=0.0, eps=1e-8, max_step=None),
     }
     return {name: trajectory(tx, surface.fun, surface.start, steps=3) for name, tx in optimizers.items()}
 
@@ -43,10 +43,9 @@ def three_steps() -> Figure:
 def noisy_bowl() -> Figure:
     surface = SURFACES["noisy-bowl"]
     key = jax.random.key(0)
-    paths = {
-        f"betas {beta:g}": trajectory(
-            oah.adahessian(1.0, b1=beta, b2=beta, eps=1e-8), surface.fun, surface.start, 30, key
-        )
+    optimizers = {
+        f"betas {beta:g}": oah.adahessian(1.0, b1=beta, b2=beta, eps=1e-8, time_average="rms", max_step=None)
         for beta in (0.0, 0.9)
     }
+    paths = {name: trajectory(tx, surface.fun, surface.start, 30, key) for name, tx in optimizers.items()}
     return paths_figure(surface.fun, paths, surface.window, surface.minima, f"AdaHessian, rate 1, on {surface.formula}")
