@@ -18,12 +18,14 @@ test: $(VENV)/test
 matrix: $(VENV)/test
 	$(RUN) tests/version_matrix.py
 
-# Half an hour or more on a machine that does nothing else.
+# An hour and a half on a machine that does nothing else.
 bench: $(VENV)/bench
 	$(RUN) -m benchmarks.flops
 	$(RUN) -m benchmarks.cost
 	$(RUN) -m benchmarks.memory
 	$(RUN) -m benchmarks.scaling
+	$(RUN) -m benchmarks.quality
+	$(RUN) -m benchmarks.studies
 
 # Every picture of the documentation, and its table of combinations.
 figures: $(VENV)/test

@@ -48,7 +48,7 @@ def signed_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverage
 
 
 def _block_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverage, signed: bool) -> Any:
-    def mean(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
+    def of_leaf(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
         h = _clipped(jnp.asarray(h, jnp.result_type(h, old)), old.dtype).astype(old.dtype)
         mean = block_mean(h if signed else jnp.abs(h), spatial_average.block_shape(path, h))
         if mean.shape != old.shape:
@@ -59,7 +59,7 @@ def _block_curvature(hessian_diag: Any, nu: Any, spatial_average: SpatialAverage
             )
         return mean
 
-    return jax.tree_util.tree_map_with_path(mean, hessian_diag, nu)
+    return jax.tree_util.tree_map_with_path(of_leaf, hessian_diag, nu)
 
 
 def _clipped(h: jax.Array, dtype: Any) -> jax.Array:

@@ -18,13 +18,15 @@ from optax_adahessian._checks import check_callable, check_flag, check_real_leav
 class SpatialAverage:
     r"""Which entries of each leaf share one value of the second moment.
 
-    A leaf is tiled by blocks; the curvature of a block is the mean of \|h\| over its entries,
+    A leaf is tiled by blocks; the curvature of a block is the mean of h over its entries with ``time_average="mean"``,
+    and with "rms" that of \|h\|,
 
     .. math:: d_B = \frac{1}{|B|} \sum_{i \in B} |h_i|,
 
     the official code's rule. ``signed=True`` takes the paper's, :math:`d_B = |\frac{1}{|B|} \sum_{i \in B} h_i|`,
-    which is smaller wherever signs differ, so that it wants a smaller learning rate. The second moment is stored
-    once per block. Larger blocks change the expected denominator, not only its noise.
+    which is smaller wherever signs differ, so that it wants a smaller learning rate; the mean over time keeps the sign
+    either way. The second moment is stored once per block. Larger blocks change the expected denominator, not only
+    its noise.
 
     Make one with `none`, `conv`, `rows`, `lengths` or `custom`, and look at what it does to a model with `describe`.
     The presets read a leaf's rank and name; neither can tell stacked layers (`flax.linen.scan`) or attention

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TESTS = (
     "blocks",
+    "bound",
     "curvature",
     "errors",
     "optax",
@@ -28,6 +29,7 @@ TESTS = (
     "replica_probes",
     "schedule",
     "sharding",
+    "time_average",
     "transform",
 )
 
