@@ -33,7 +33,8 @@ def bound_step(max_step: Any, learning_rate: optax.ScalarOrSchedule) -> optax.Gr
         bound = max_step / jnp.abs(jnp.asarray(rate))  # infinite while the rate is 0
 
         def bounded(u: jax.Array) -> jax.Array:
-            limit = bound.astype(u.dtype)
+            # Finite all the same: an entry that overflowed, times a rate of 0, would be NaN.
+            limit = jnp.minimum(bound.astype(u.dtype), jnp.finfo(u.dtype).max)
             return jnp.clip(u, -limit, limit)
 
         return jax.tree.map(bounded, updates), BoundStepState(count=optax.safe_increment(state.count))

@@ -55,6 +55,13 @@ def test_half_precision_keeps_its_dtype(dtype):
     np.testing.assert_allclose(updates[:2].astype(float), [-0.01, 0.01], rtol=float(2 * jnp.finfo(dtype).eps))
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_an_entry_that_overflows_is_no_step_at_a_rate_of_zero(dtype):
+    """As in float16 a small gradient over eps does."""
+    updates = first_step(jnp.zeros(4, dtype), eps=0.0, learning_rate=lambda count: 0.0 * count)
+    assert not np.any(updates[:3].astype(float))  # the last is 0 / 0
+
+
 def test_it_can_be_injected_and_changed_during_a_run():
     tx = optax.inject_hyperparams(oah.adahessian, static_args=("update_interval", "dense_start", "mask"))(max_step=0.01)
     params = jnp.zeros(4)
