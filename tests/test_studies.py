@@ -117,6 +117,9 @@ def test_the_command_writes_tables_and_goes_on(monkeypatch, tmp_path, capsys):
     text = (tmp_path / "study_first.md").read_text()
     assert text.count("| 4 probes | ") == 2
 
+    studies.main(["--report", "--out", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "study_first.md").read_text() == text
+
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:8]) + lines[8][:20])
     studies.main(["first", "--out", str(tmp_path / "out")])

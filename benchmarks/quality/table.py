@@ -20,6 +20,7 @@ HEADER = (
     "AdamW's best: seconds",
     "robustness",
 )
+FAR_OFF = 1e5  # a loss of which the order of magnitude is enough
 CHOSEN = ("", "a step over AdamW's", "steps", "chosen on validation")
 
 
@@ -74,6 +75,8 @@ def loss_text(loss: Loss) -> str:
     """Mean and spread, to four digits of the mean."""
     if not math.isfinite(loss.mean):
         return "diverged"
+    if loss.mean >= FAR_OFF:
+        return f"{loss.mean:.0e}"
     decimals = max(0, 3 - math.floor(math.log10(loss.mean))) if loss.mean > 0 else 4
     spread = "" if math.isnan(loss.spread) else f" ± {loss.spread:.{decimals}f}"
     return f"{loss.mean:.{decimals}f}{spread}"

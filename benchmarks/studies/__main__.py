@@ -28,8 +28,8 @@ from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.workers import results
 from benchmarks.studies import jobs
 from benchmarks.studies.registry import STUDIES, Study
-from benchmarks.studies.search import SEEDS, Outcome, finished
-from benchmarks.studies.table import tables
+from benchmarks.studies.search import SEEDS, finished
+from benchmarks.studies.table import Outcomes, tables
 
 TABLES = pathlib.Path(__file__).parents[2] / "docs" / "tables"
 
@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     store = Store(options.out / "studies.jsonl")
     if not store.records:
         store.add({"kind": "machine", **machine.describe()})
-    _run(store, _work(studies), options.workers)
+    if not options.report:
+        _run(store, _work(studies), options.workers)
     for name, study in studies.items():
         file = options.out / f"study_{name}.md"
         file.write_text(tables(store.records[0], study, _outcomes(store, study), TASKS))
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: those of the study")
     parser.add_argument("--workers", type=int, default=machine.cores(), help="processes (default: the cores)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
+    parser.add_argument("--report", action="store_true", help="runs nothing: tables of the tasks that are finished")
     parser.add_argument("--publish", action="store_true", help="copies the tables into docs")
     return parser
 
@@ -96,13 +98,17 @@ def _runs_of(task: str, settings: Settings, runs: list[jobs.Record]) -> list[job
     return [run for run in select(runs, task=task) if run["settings"].items() >= settings.items()]
 
 
-def _outcomes(store: Store, study: Study) -> dict[tuple[str, str], Outcome | None]:
-    runs = store.of_kind("run")
-    return {
-        (label, task): finished(task, settings, TASKS[task].steps, _runs_of(task, settings, runs))
-        for label, settings in zip(study.rows, study.settings(), strict=True)
-        for task in study.tasks
-    }
+def _outcomes(store: Store, study: Study) -> Outcomes:
+    """Of the tasks on which the study is finished."""
+    runs, outcomes = store.of_kind("run"), {}
+    for task in study.tasks:
+        found = {
+            (label, task): finished(task, settings, TASKS[task].steps, _runs_of(task, settings, runs))
+            for label, settings in zip(study.rows, study.settings(), strict=True)
+        }
+        if None not in found.values():
+            outcomes |= found
+    return outcomes
 
 
 if __name__ == "__main__":

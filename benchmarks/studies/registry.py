@@ -37,9 +37,9 @@ _INTERVALS: dict[str, Settings] = {
 }
 _DECAYS: dict[str, Settings] = {f"b2 {b2}": {"b2": b2} for b2 in (0.95, 0.98, 0.99, 0.995, 0.999)}
 _EPS: dict[str, Settings] = {
-    f"eps {eps:g}, loss times {scale:g}": {"eps": eps, "loss_scale": scale}
+    f"eps {eps}, loss times {scale:g}": {"eps": float(eps), "loss_scale": scale}
     for scale in (1.0, 1e-3)
-    for eps in (1e-12, 1e-8, 1e-4, 1e-2)
+    for eps in ("1e-12", "1e-8", "1e-4", "1e-2")
 }
 
 STUDIES: dict[str, Study] = {

@@ -17,8 +17,9 @@ Outcomes = Mapping[tuple[str, str], Outcome]  # by label and task
 
 
 def tables(machine: dict[str, Any], study: Study, outcomes: Outcomes, tasks: Mapping[str, Task]) -> str:
-    """Test losses, and the rates they were reached with, under one line on machine and versions."""
-    present = {name: task for name, task in tasks.items() if name in study.tasks}
+    """Test losses, and the rates they were reached with, of the tasks with outcomes, under one line on the machine."""
+    finished = {name for _, name in outcomes}
+    present = {name: task for name, task in tasks.items() if name in finished}
 
     def table(cell: Any) -> str:
         header = ("", *(f"{task.title} ({task.steps:,} steps)" for task in present.values()))
