@@ -77,7 +77,7 @@ def summary(runs: Runs, tasks: Mapping[str, Task]) -> Figure:
                 _dot(ax, y + shift, optimizer, row[optimizer].equal_seconds, row[BASELINE].equal_seconds.mean)
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    ticks = [tick for tick in (0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3) if low <= tick <= high]
+    ticks = [tick for tick in (0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.axvline(1, color=BLACK, linewidth=0.5)
