@@ -55,9 +55,9 @@ STUDIES: dict[str, Study] = {
         },
         ALL,
     ),
-    "b2": Study(_both(_DECAYS, {"time_average": "rms"}, '"rms"'), (MLP, AUTOENCODER, TRANSFORMER)),
+    "b2": Study(_both(_DECAYS, {"time_average": "rms"}, '"rms"'), (MLP, AUTOENCODER)),
     "interval": Study(_both(_INTERVALS, PAPER, "the paper's rule"), (MLP, AUTOENCODER)),
-    "eps": Study(_both(_EPS, PAPER, "the paper's rule"), (MLP, CANCER)),
+    "eps": Study(_both(_EPS, PAPER, "the paper's rule"), (MLP,)),
     "averaging": Study(
         {
             **{name: {"spatial_average": name} for name in ("none", "rows", "lengths(8)")},
@@ -66,11 +66,13 @@ STUDIES: dict[str, Study] = {
                 for name in ("none", "rows", "rows, signed", "lengths(8)", "lengths(8), signed")
             },
         },
-        (MLP, AUTOENCODER, TRANSFORMER),
+        (MLP, AUTOENCODER),
     ),
     "probes": Study(
         _both({f"{n} probe{'s' * (n > 1)}": {"num_probes": n} for n in (1, 4)}, {"time_average": "rms"}, '"rms"'),
         (MLP, AUTOENCODER, CANCER, POISSON),
     ),
-    "hessian_power": Study({f"hessian_power {k:g}": {"hessian_power": k} for k in (0.5, 1.0)}, ALL),
+    "hessian_power": Study(
+        {f"hessian_power {k:g}": {"hessian_power": k} for k in (0.5, 1.0)}, (MLP, AUTOENCODER, CANCER)
+    ),
 }
