@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -69,6 +70,7 @@ def _single_thread() -> Iterator[None]:
 
 
 def _serve(work: Work, waiting: Any, done: Any) -> None:
+    threading.Thread(target=_follow_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
     try:
         while (job := waiting.get()) is not None:
@@ -76,3 +78,10 @@ def _serve(work: Work, waiting: Any, done: Any) -> None:
             done.put(("finished", None))
     except Exception:  # noqa: BLE001 - handed on to the parent, with its traceback
         done.put(("failed", traceback.format_exc()))
+
+
+def _follow_parent() -> None:
+    """Ends this process with its parent, which ends its workers itself unless it is killed."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    os._exit(1)
