@@ -41,19 +41,21 @@ class ScaleByAdaHessianState(NamedTuple):
 def scale_by_adahessian(
     b1: jax.typing.ArrayLike = 0.9,
     b2: jax.typing.ArrayLike = 0.999,
-    eps: jax.typing.ArrayLike = 1e-12,
+    eps: jax.typing.ArrayLike = 1e-4,
     hessian_power: jax.typing.ArrayLike = 1.0,
     *,
     update_interval: jax.typing.ArrayLike = 1,
     dense_start: jax.typing.ArrayLike = 10,
     spatial_average: SpatialAverage = SpatialAverage.none(),  # noqa: B008 - frozen
-    time_average: str = "mean",
+    time_average: str = "rms",
     mu_dtype: Any = None,
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Rescales updates by the AdaHessian algorithm.
 
-    See `optax_adahessian.adahessian`, of which this is the part without weight decay and learning rate.
+    See `optax_adahessian.adahessian`, of which this is the part without weight decay, learning rate and the bound that
+    goes with it. So the defaults are the paper's: ``time_average="mean"`` and a tiny `eps`, as in `adahessian`, want a
+    bound behind them, such as ``optax.clip(max_step / learning_rate)``.
 
     Returns:
       A transformation with the state `ScaleByAdaHessianState`. Its updates have the dtypes of the gradients.

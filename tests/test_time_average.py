@@ -20,7 +20,7 @@ def test_the_mean_follows_the_rule(block, hessian_power):
     diags[7][0][1, 1] = np.nan
     with jax.enable_x64(True):
         average = oah.SpatialAverage.custom(lambda path, leaf: block)
-        tx = oah.scale_by_adahessian(**hyper, spatial_average=average)
+        tx = oah.scale_by_adahessian(**hyper, spatial_average=average, time_average="mean")
         state = tx.init(jnp.zeros((4, 3)))
         for g, h, right in zip(
             grads, diags, numpy_rule(grads, diags, [block], **hyper, time_average="mean"), strict=True
@@ -35,7 +35,7 @@ def test_what_the_denominator_tends_to(time_average):
     """H = [[2, 3], [3, -1]]: z * Hz is (2, -1) + 3 z_1 z_2, whose signs are equal as often as not."""
     hessian = jnp.array([[2.0, 3.0], [3.0, -1.0]])
     estimates = 4096
-    tx = oah.scale_by_adahessian(b1=0.0, b2=1 - 1 / estimates, time_average=time_average)
+    tx = oah.scale_by_adahessian(b1=0.0, b2=1 - 1 / estimates, eps=0.0, time_average=time_average)
     probes = jax.random.rademacher(jax.random.key(0), (8 * estimates, 2), dtype=float)
 
     def step(state, z):
@@ -71,14 +71,14 @@ def test_blocks_keep_the_sign_in_the_mean_whatever_the_average_says():
     h = jnp.array([5.0, -1.0])
     for signed in (False, True):
         average = oah.SpatialAverage.custom(lambda path, leaf: (-1,), signed=signed)
-        tx = oah.scale_by_adahessian(b1=0.0, spatial_average=average)
+        tx = oah.scale_by_adahessian(b1=0.0, eps=0.0, spatial_average=average, time_average="mean")
         updates, _ = tx.update(jnp.ones(2), tx.init(h), hessian_diag=h)
         np.testing.assert_allclose(updates, [1 / 2, 1 / 2], rtol=1e-6)
 
 
 def test_the_largest_entries_leave_a_finite_mean():
     largest = jnp.full(2, jnp.finfo(jnp.float32).max)
-    tx = oah.scale_by_adahessian(b2=0.9)
+    tx = oah.scale_by_adahessian(b2=0.9, time_average="mean")
     state = tx.init(largest)
     for sign in (1, 1, -1):
         updates, state = tx.update(jnp.ones(2), state, hessian_diag=sign * largest)

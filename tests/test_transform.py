@@ -94,18 +94,18 @@ def test_the_defaults():
     scaling = {
         "b1": 0.9,
         "b2": 0.999,
-        "eps": 1e-12,
+        "eps": 1e-4,
         "hessian_power": 1.0,
         "update_interval": 1,
         "dense_start": 10,
         "spatial_average": oah.SpatialAverage.none(),
-        "time_average": "mean",
+        "time_average": "rms",
         "mu_dtype": None,
         "hessian_diagonal_fn": None,
     }
     assert defaults(oah.scale_by_adahessian) == scaling
-    alone = {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None, "max_step": 0.003}
-    assert defaults(oah.adahessian) == scaling | alone
+    bounded = {"eps": 1e-12, "time_average": "mean", "max_step": 0.003}
+    assert defaults(oah.adahessian) == scaling | bounded | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
 
 
 def test_weight_decay_is_decoupled_masked_and_times_the_learning_rate():

@@ -6,8 +6,6 @@ import jax
 import numpy as np
 import optax
 
-import optax_adahessian as oah
-
 from .problem import (
     BATCHES,
     IS_KERNEL,
@@ -19,6 +17,7 @@ from .problem import (
     assert_trains_as,
     flat,
     loss_fn,
+    scale_by_adahessian,
     unflat,
 )
 from .row import Way, row
@@ -38,7 +37,7 @@ def clipping_before(way: Way) -> None:
 def clipping_after(way: Way) -> None:
     """It bounds how far a coordinate moves."""
     rule = Rule()
-    tx = optax.chain(oah.scale_by_adahessian(), optax.clip(0.5), optax.scale_by_learning_rate(RATE))
+    tx = optax.chain(scale_by_adahessian(), optax.clip(0.5), optax.scale_by_learning_rate(RATE))
     assert_trains_as(lambda s: -RATE * np.clip(rule(s.g, s.h), -0.5, 0.5), tx, way)
 
 
@@ -60,7 +59,7 @@ def zeroed_nans(way: Way) -> None:
 def decayed_weights(way: Way) -> None:
     """Between `scale_by_adahessian` and the learning rate; `adahessian(weight_decay=, mask=)` is the same."""
     chained = optax.chain(
-        oah.scale_by_adahessian(),
+        scale_by_adahessian(),
         optax.add_decayed_weights(0.1, ONLY_KERNEL),
         optax.scale_by_learning_rate(RATE),
     )
@@ -72,7 +71,7 @@ def decayed_weights(way: Way) -> None:
 @row("`optax.scale_by_learning_rate` with a schedule")
 def scheduled_rate(way: Way) -> None:
     """`adahessian(schedule)` is the same."""
-    chained = optax.chain(oah.scale_by_adahessian(), optax.scale_by_learning_rate(SCHEDULE))
+    chained = optax.chain(scale_by_adahessian(), optax.scale_by_learning_rate(SCHEDULE))
     for tx in (chained, adahessian(SCHEDULE)):
         rule = Rule()
         assert_trains_as(lambda s, rule=rule: -(0.2 - 0.025 * s.t) * rule(s.g, s.h), tx, way, rtol=1e-6)
@@ -82,7 +81,7 @@ def scheduled_rate(way: Way) -> None:
 def named_chain(way: Way) -> None:
     """The state is found by name."""
     rule = Rule()
-    tx = optax.named_chain(("ours", oah.scale_by_adahessian()), ("rate", optax.scale(-RATE)))
+    tx = optax.named_chain(("ours", scale_by_adahessian()), ("rate", optax.scale(-RATE)))
     state = assert_trains_as(lambda s: -RATE * rule(s.g, s.h), tx, way)
     np.testing.assert_allclose(flat(state["ours"].mu), rule.mu, rtol=1e-9)
 
@@ -121,7 +120,7 @@ def trust_ratio(way: Way) -> None:
         ratio = [np.linalg.norm(s.w[part]) / np.linalg.norm(d[part]) for part in (~IS_KERNEL, IS_KERNEL)]
         return -RATE * d * np.where(IS_KERNEL, ratio[1], ratio[0])
 
-    tx = optax.chain(oah.scale_by_adahessian(), optax.scale_by_trust_ratio(), optax.scale(-RATE))
+    tx = optax.chain(scale_by_adahessian(), optax.scale_by_trust_ratio(), optax.scale(-RATE))
     assert_trains_as(by_hand, tx, way)
 
 

@@ -33,6 +33,7 @@ def loss_fn(params: Any, batch: Any) -> jax.Array:
 
 # Without the bound, which would make many a step as long as the next, right or wrong.
 adahessian = functools.partial(oah.adahessian, max_step=None)
+scale_by_adahessian = functools.partial(oah.scale_by_adahessian, eps=1e-12, time_average="mean")
 
 estimate = jax.jit(oah.value_grad_and_hessian_diag(loss_fn))
 
