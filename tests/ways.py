@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import paper
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -52,8 +53,8 @@ def key_at(step: int) -> jax.Array:
 
 
 def optimizer(axis_name: Any = None, **options: Any) -> optax.GradientTransformationExtraArgs:
-    """AdaHessian with one second moment for each output."""
-    options.setdefault("spatial_average", oah.SpatialAverage.rows("HWIO"))
+    """AdaHessian with one second moment for each output, and no bound that would hide the length of a step."""
+    options = {"spatial_average": oah.SpatialAverage.rows("HWIO"), **paper.PAPER, **options}
     return oah.adahessian(0.1, hessian_diagonal_fn=oah.hutchinson(axis_name=axis_name), **options)
 
 
