@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.quality.optimizers import BASELINE, OPTIMIZERS, OURS, TUNING_RUNS, Settings, rounded
+from benchmarks.quality.resume import MissingRun, recorded, resumed
 from benchmarks.quality.search import tune
 from benchmarks.quality.seconds import Clock, clock_of, missing
-from benchmarks.quality.store import key_of
 from benchmarks.quality.task import Task
 from benchmarks.quality.training import Trainer
 
@@ -104,25 +104,18 @@ class Study(NamedTuple):
                 run("defaults", tuned.defaults, seed)
 
 
-class MissingRun(Exception):  # noqa: N818 - the end of what is there, not an error
-    """A study asked for a run that is not among the finished ones."""
-
-
 def finished_runs(study: Study, runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of a study among all runs of a file, which may hold runs of other settings, too."""
     if missing(study.times, study.task_name, [study.optimizer]):
         return []
-    by_key, found = {key_of(run): run for run in runs}, []
+    look_up, found = recorded(runs), []
 
-    def look_up(key: Run, clock: Clock) -> dict[str, Any]:
-        del clock
-        if key_of(key) not in by_key:
-            raise MissingRun(key_of(key))
-        found.append(by_key[key_of(key)])
+    def run(key: Run, clock: Clock) -> dict[str, Any]:
+        found.append(look_up(key, clock))
         return found[-1]
 
     with contextlib.suppress(MissingRun):
-        study.go(look_up)
+        study.go(run)
     return found
 
 
@@ -130,16 +123,11 @@ def training_runner(
     trainer: Trainer, finished: Iterable[dict[str, Any]], report: Callable[[dict[str, Any]], None]
 ) -> Runner:
     """Trains what is not finished, and reports each new record."""
-    by_key = {key_of(run): run for run in finished}
 
-    def run(key: Run, clock: Clock) -> dict[str, Any]:
-        if key_of(key) in by_key:
-            return by_key[key_of(key)]
+    def train(key: Run, clock: Clock) -> dict[str, Any]:
         evaluations = 0 if key["purpose"] in ("tuning", "robustness") else EVALUATIONS
         result = trainer.train(key["settings"], key["seed"], key["steps"], evaluations)
         result["curve"]["seconds"] = [clock.seconds(step) for step in result["curve"]["steps"]]
-        record = {"kind": "run", **key, **result}
-        report(record)
-        return record
+        return result
 
-    return run
+    return resumed(finished, train, report)

@@ -6,26 +6,21 @@ import functools
 from collections.abc import Callable, Sequence
 
 from benchmarks.quality.optimizers import Settings
-from benchmarks.quality.store import key_of
+from benchmarks.quality.resume import Record, resumed
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import Trainer
-from benchmarks.studies.search import Record, search
+from benchmarks.studies.search import search
 from benchmarks.studies.settings import OPTIMIZER, STARTS
 
 
 def train(job: tuple[str, Settings, Sequence[Record]], report: Callable[[Record], None]) -> None:
     """Reports each run that is not among the finished ones."""
     name, settings, finished = job
-    by_key = {key_of(run): run for run in finished}
 
     def run(key: Record) -> Record:
-        if key_of(key) in by_key:
-            return by_key[key_of(key)]
-        record = {"kind": "run", **key, **_run(name, key["settings"], key["seed"], key["steps"])}
-        report(record)
-        return record
+        return _run(name, key["settings"], key["seed"], key["steps"])
 
-    search(name, settings, TASKS[name].steps, run)
+    search(name, settings, TASKS[name].steps, resumed(finished, run, report))
 
 
 def _run(task: str, settings: Settings, seed: int, steps: int) -> Record:

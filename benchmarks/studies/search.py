@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.quality.optimizers import OURS, Settings, rounded
-from benchmarks.quality.store import key_of
-from benchmarks.quality.study import MissingRun
-
-Record = dict[str, Any]
+from benchmarks.quality.resume import MissingRun, Record, recorded
 
 RATES = 4  # over two decades
 BEYOND = 2  # further rates, one after the other, while the best is at an edge
@@ -64,13 +61,6 @@ def search(task: str, settings: Settings, steps: int, run: Callable[[Record], Re
 
 def finished(task: str, settings: Settings, steps: int, runs: Iterable[Record]) -> Outcome | None:
     """What the runs of a file come to, or None while some are missing."""
-    by_key = {key_of(run): run for run in runs}
-
-    def look_up(key: Record) -> Record:
-        if key_of(key) not in by_key:
-            raise MissingRun(key_of(key))
-        return by_key[key_of(key)]
-
     with contextlib.suppress(MissingRun):
-        return search(task, settings, steps, look_up)
+        return search(task, settings, steps, recorded(runs))
     return None
