@@ -109,3 +109,10 @@ def test_a_diagonal_of_the_wrong_structure_beside_masked_parameters():
     tx = optax.masked(oah.adahessian(), {"layer": True, "bias": False})
     with pytest.raises(ValueError, match="Pass the whole diagonal"):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS, hessian_diag=FEWER)
+
+
+@pytest.mark.parametrize(("diag", "remedy"), [(PARAMS, "ravel_pytree"), (FEWER, "must have the structure")])
+def test_a_tree_beside_one_vector_is_to_be_ravelled_if_it_has_as_many_numbers(diag, remedy):
+    tx = optax.flatten(oah.adahessian())
+    with pytest.raises(ValueError, match=f"`hessian_diag.*{remedy}"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, hessian_diag=diag)

@@ -81,6 +81,7 @@ def test_an_embedding_has_values_for_each_token(name, kernel):
     assert block(SpatialAverage.rows(kernel), (10, 4), name) == (1, 4)
     assert block(SpatialAverage.lengths(2, kernel), (10, 4), name) == (1, 2)
     assert block(SpatialAverage.conv(kernel), (10, 4), name) == (1, 1)
+    assert block(SpatialAverage.rows(kernel), (10,), name) == (1,)
 
 
 @pytest.mark.parametrize("name", ["bias", "scale", "b", "offset", "beta", "gamma"])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
+from jaxprs import all_equations
 from test_curvature import PARAMS, coupled, pallas_square
 
 import optax_adahessian as oah
@@ -73,6 +74,16 @@ def test_the_program_does_not_grow_with_the_probes():
         return len(str(jax.make_jaxpr(estimate)(KEY, PARAMS)).splitlines())
 
     assert lines(100) == lines(2)
+
+
+def test_the_default_holds_no_loop():
+    """Convolutions inside one run 10 to 30 times slower on the CPU."""
+    for options, expected in (({}, set()), ({"unroll": False}, {"scan"})):
+        estimate = oah.value_grad_and_hessian_diag(coupled, num_probes=3, **options)
+        tx = oah.hutchinson(num_probes=3, **options)
+        update = lambda p, tx=tx: tx.update(p, tx.init(p), p, obj_fn=coupled)
+        for jaxpr in (jax.make_jaxpr(estimate)(KEY, PARAMS), jax.make_jaxpr(update)(PARAMS)):
+            assert {e.primitive.name for e in all_equations(jaxpr.jaxpr)} & {"scan", "while"} == expected
 
 
 def test_the_estimator_draws_the_same_probes_in_a_loop():

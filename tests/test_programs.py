@@ -56,6 +56,14 @@ def test_interval_1_holds_no_cond(interval):
         assert counts.get("cond", 0) == (interval > 1)
 
 
+@pytest.mark.parametrize(("block", "reshapes"), [((1, 1), False), ((-1, 1), False), ((2, 1), True)])
+def test_only_an_axis_that_is_cut_in_parts_is_reshaped(block, reshapes):
+    tx = oah.scale_by_adahessian(spatial_average=oah.SpatialAverage.custom(lambda path, leaf: block))
+    h = jnp.ones((4, 6))
+    counts = primitive_counts(lambda h: tx.update(h, tx.init(h), hessian_diag=h), h)
+    assert (counts.get("reshape", 0) > 0) == reshapes
+
+
 @pytest.mark.parametrize("interval", [1, 3])
 def test_100_steps_are_one_compilation(interval):
     chex.clear_trace_counter()
