@@ -16,7 +16,7 @@ from optax_adahessian._transform import scale_by_adahessian
 
 def adahessian(
     learning_rate: optax.ScalarOrSchedule = 0.15,
-    b1: jax.typing.ArrayLike = 0.9,
+    b1: jax.typing.ArrayLike = 0.95,
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-12,
     hessian_power: jax.typing.ArrayLike = 1.0,
@@ -27,7 +27,8 @@ def adahessian(
     dense_start: jax.typing.ArrayLike = 10,
     spatial_average: SpatialAverage = SpatialAverage.none(),  # noqa: B008 - frozen
     time_average: str = "mean",
-    max_step: jax.typing.ArrayLike | None = 0.003,
+    nesterov: bool = True,
+    max_step: jax.typing.ArrayLike | None = 0.004,
     mu_dtype: Any = None,
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -140,6 +141,7 @@ def adahessian(
             dense_start=dense_start,
             spatial_average=spatial_average,
             time_average=time_average,
+            nesterov=nesterov,
             mu_dtype=mu_dtype,
             hessian_diagonal_fn=hessian_diagonal_fn,
         ),

@@ -11,6 +11,7 @@ import optax
 from optax_adahessian import _moments
 from optax_adahessian._checks import (
     check_choice,
+    check_flag,
     check_floating_dtype,
     check_like,
     check_non_negative,
@@ -48,6 +49,7 @@ def scale_by_adahessian(
     dense_start: jax.typing.ArrayLike = 10,
     spatial_average: SpatialAverage = SpatialAverage.none(),  # noqa: B008 - frozen
     time_average: str = "rms",
+    nesterov: bool = False,
     mu_dtype: Any = None,
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -74,6 +76,7 @@ def scale_by_adahessian(
             f"`spatial_average` (={spatial_average!r}) must be a SpatialAverage. Pass e.g. SpatialAverage.conv('HWIO')."
         )
     check_choice("time_average", time_average, TIME_AVERAGES)
+    check_flag("nesterov", nesterov)
     mu_dtype = check_floating_dtype("mu_dtype", mu_dtype)
     if hessian_diagonal_fn is not None and not isinstance(hessian_diagonal_fn, optax.GradientTransformation):
         raise TypeError(
@@ -149,12 +152,17 @@ def scale_by_adahessian(
             folded = fold(folded, matching_diag(hessian_diag, updates))
 
         count = optax.safe_increment(state.count)
-        mu = _moments.first_moment(updates, state.mu, b1)
+        if nesterov:
+            decay = _moments.growing_decay(b1, count, state.nu_weight.dtype)
+            mu = _moments.first_moment(updates, state.mu, decay)
+            numerator, weight = _moments.first_moment(updates, mu, decay), jnp.ones([])  # looks a step ahead
+        else:
+            mu = _moments.first_moment(updates, state.mu, b1)
+            numerator, weight = mu, _moments.ema_weight(b1, count, state.nu_weight.dtype)
         of_average = _moments.powered_root if time_average == "rms" else _moments.powered_magnitude
         nu_root = of_average(folded.nu, folded.nu_weight, hessian_power)
-        mu_hat_weight = _moments.ema_weight(b1, count, state.nu_weight.dtype)
         return (
-            _moments.directions(updates, mu, mu_hat_weight, nu_root, eps, spatial_average),
+            _moments.directions(updates, numerator, weight, nu_root, eps, spatial_average),
             folded._replace(count=count, mu=jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu)),
         )
 

@@ -57,6 +57,7 @@ def optimizer(
         dense_start=0,
         spatial_average=spatial_average(case_id, layout),
         time_average="rms",
+        nesterov=False,
         max_step=None,
         mu_dtype=None,
         hessian_diagonal_fn=hessian_diagonal_fn,

@@ -100,11 +100,12 @@ def test_the_defaults():
         "dense_start": 10,
         "spatial_average": oah.SpatialAverage.none(),
         "time_average": "rms",
+        "nesterov": False,
         "mu_dtype": None,
         "hessian_diagonal_fn": None,
     }
     assert defaults(oah.scale_by_adahessian) == scaling
-    bounded = {"eps": 1e-12, "time_average": "mean", "max_step": 0.003}
+    bounded = {"b1": 0.95, "eps": 1e-12, "time_average": "mean", "nesterov": True, "max_step": 0.004}
     assert defaults(oah.adahessian) == scaling | bounded | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
 
 

@@ -1,12 +1,13 @@
-"""Which optimizer trains better at equal cost: four optimizers, tuned alike, on six tasks.
+"""Which optimizer trains better at equal cost: five optimizers, tuned alike, on six tasks.
 
 First the seconds of a step are measured, one after the other. Then every optimizer tries, on every task, twelve
-settings, each with two seeds and in the seconds that AdamW takes; the best on the validation part runs from several
-other seeds and over a grid of learning rates. All that is reported is measured on the test part. Each finished run is
-a line of quality.jsonl in --out: Ctrl-C ends the run, and the same command goes on with it.
+settings, each with two seeds, or eight where seeds differ much, and in the seconds that AdamW takes; the best on the
+validation part runs from three or twelve other seeds and over a grid of learning rates. All that is reported is
+measured on the test part. Each finished run is a line of quality.jsonl in --out: Ctrl-C ends the run, and the same
+command goes on with it.
 
 examples:
-  python -m benchmarks.quality                      the whole set: up to two hours on two cores
+  python -m benchmarks.quality                      the whole set: half an hour to two hours on two cores
   python -m benchmarks.quality --quick              minutes: a tenth of the steps, few settings; does it work?
   python -m benchmarks.quality --tasks mlp poisson --optimizers AdamW AdaHessian
   python -m benchmarks.quality --from out/quality.jsonl --publish
@@ -34,7 +35,7 @@ from benchmarks.quality.workers import results
 from benchmarks.timing import Plan
 
 ROOT = pathlib.Path(__file__).parents[2]
-PLAN = Plan(rounds=7, block_seconds=0.2, row_seconds=10.0)
+PLAN = Plan(rounds=9, block_seconds=0.2, row_seconds=10.0)
 QUICK_PLAN = Plan(rounds=3, block_seconds=0.05, row_seconds=3.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -66,6 +67,13 @@ def _adahessian(learning_rate: Any, spatial_average: str, **settings: Any) -> op
     return oah.adahessian(learning_rate, spatial_average=AVERAGES[spatial_average], **settings)
 
 
+_ADAMW = Optimizer(
+    make=optax.adamw,
+    lowest_rate=3e-4,
+    defaults={"b2": 0.999, "eps": 1e-8, "weight_decay": 1e-4},
+    rounds=(({"b2": 0.95}, {"b2": 0.98}), ({"eps": 1e-6}, {"eps": 1e-4})),
+)
+
 OPTIMIZERS: dict[str, Optimizer] = {
     "SGD": Optimizer(
         make=optax.sgd,
@@ -74,12 +82,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
         rounds=(({"momentum": 0.8}, {"momentum": 0.95}, {"momentum": 0.98}), ({"nesterov": True},)),
         static=("nesterov",),
     ),
-    BASELINE: Optimizer(
-        make=optax.adamw,
-        lowest_rate=3e-4,
-        defaults={"b2": 0.999, "eps": 1e-8, "weight_decay": 1e-4},
-        rounds=(({"b2": 0.95}, {"b2": 0.98}), ({"eps": 1e-6}, {"eps": 1e-4})),
-    ),
+    BASELINE: _ADAMW,
+    "NAdamW": _ADAMW._replace(make=functools.partial(optax.adamw, nesterov=True)),
     "Sophia": Optimizer(
         make=_sophia,
         lowest_rate=2e-4,
@@ -89,12 +93,12 @@ OPTIMIZERS: dict[str, Optimizer] = {
     ),
     OURS: Optimizer(
         make=_adahessian,
-        lowest_rate=0.02,
-        defaults={"max_step": 0.003, "update_interval": 10, "spatial_average": "none"},
+        lowest_rate=0.05,
+        defaults={"max_step": 0.004, "update_interval": 50, "spatial_average": "none"},
         rounds=(
-            ({"max_step": 0.0015}, {"max_step": 0.006}),
+            ({"max_step": 0.002}, {"max_step": 0.01}),
             ({"spatial_average": "rows"},),
-            ({"update_interval": 50},),
+            ({"update_interval": 10},),
         ),
         static=("spatial_average",),
         takes_diagonal=True,

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.quality.optimizers import BASELINE, OPTIMIZERS, OURS
-from benchmarks.quality.summary import Loss, Runs, curve_at_equal, select, summarize
+from benchmarks.quality.summary import Loss, Runs, curve_at_equal, losses_by_rate, select, summarize
 from benchmarks.quality.task import Task
-from optax_adahessian.analysis.palette import BLACK, BLUE, GREEN, MARKERS, PURPLE, VERMILLION, label, new_figure
+from optax_adahessian.analysis.palette import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, VERMILLION, label, new_figure
 
-COLORS = {"SGD": PURPLE, BASELINE: VERMILLION, "Sophia": GREEN, OURS: BLUE}
+COLORS = {"SGD": PURPLE, BASELINE: VERMILLION, "NAdamW": ORANGE, "Sophia": GREEN, OURS: BLUE}
 STYLES = {name: {"color": COLORS[name], "marker": marker} for name, marker in zip(OPTIMIZERS, MARKERS, strict=False)}
 
 FAR = 3.0  # times AdamW's loss: the right edge of the summary
@@ -72,7 +72,7 @@ def summary(runs: Runs, tasks: Mapping[str, Task]) -> Figure:
     figure = new_figure(6.4, 1.2 + 0.6 * len(results))
     ax = figure.subplots()
     for y, row in enumerate(results.values()):
-        for shift, optimizer in zip((-0.24, -0.08, 0.08, 0.24), OPTIMIZERS, strict=True):
+        for shift, optimizer in zip((-0.28, -0.14, 0.0, 0.14, 0.28), OPTIMIZERS, strict=True):
             if optimizer in row:
                 _dot(ax, y + shift, optimizer, row[optimizer].equal_seconds, row[BASELINE].equal_seconds.mean)
     ax.set_xscale("log")
@@ -105,11 +105,12 @@ def _bound_above(ax: Axes) -> None:
 
 def _rates(ax: Axes, optimizer: str, runs: Runs) -> None:
     grid, tuned = select(runs, purpose="robustness"), select(runs, purpose="test")
-    points = [(run["settings"]["learning_rate"] / tuned[0]["settings"]["learning_rate"], run["test"]) for run in grid]
+    points = [(r / tuned[0]["settings"]["learning_rate"], loss) for r, loss in losses_by_rate(grid).items()]
     if points:
         xs, ys = zip(*points, strict=True)
-        ax.plot(xs, [math.nan if y is None else y for y in ys], label=optimizer, markersize=4, **STYLES[optimizer])
-    for x in (x for x, y in points if y is None):
+        finite = [y if math.isfinite(y) else math.nan for y in ys]
+        ax.plot(xs, finite, label=optimizer, markersize=4, **STYLES[optimizer])
+    for x in (x for x, y in points if not math.isfinite(y)):
         ax.plot(x, 1.0, transform=ax.get_xaxis_transform(), clip_on=False, markersize=4, **STYLES[optimizer])
 
 

@@ -10,7 +10,7 @@ from benchmarks.quality.optimizers import FACTORS, Optimizer, Settings, rounded
 
 
 class Tuned(NamedTuple):
-    """The best settings of all runs, and the best of those that vary the learning rate alone."""
+    """The best settings of all runs, and the best of those that differ from the defaults in the rate alone."""
 
     best: Settings
     defaults: Settings
@@ -26,9 +26,10 @@ def tune(optimizer: Optimizer, loss_of: Callable[[Settings], float | None], *, w
             tried.append((math.inf if loss is None else loss, settings))
         return min(tried, key=lambda run: run[0])[1]
 
-    best = defaults = try_all(optimizer.defaults, optimizer.first_round)
+    best = try_all(optimizer.defaults, optimizer.first_round)
     if whole:
         for changes in optimizer.rounds:
             best = try_all(best, changes)
         best = try_all(best, tuple({"learning_rate": rounded(f * best["learning_rate"])} for f in FACTORS))
-    return Tuned(best, defaults)
+    at_defaults = [run for run in tried if run[1].items() >= optimizer.defaults.items()]
+    return Tuned(best, min(at_defaults, key=lambda run: run[0])[1])

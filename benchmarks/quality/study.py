@@ -22,8 +22,8 @@ class Effort(NamedTuple):
     """How much is run."""
 
     share: float  # of the task's steps
-    tuning_seeds: tuple[int, ...]  # over which validation losses are averaged
-    seeds: tuple[int, ...]  # of the reported runs; the robustness grid has the first of tuning
+    tuning_seeds: int  # over which losses are averaged, in the tuning and on the grid of robustness
+    seeds: int  # other ones, of the reported runs
     whole_search: bool
     rates: int  # of the robustness grid, over four decades
 
@@ -32,8 +32,8 @@ class Effort(NamedTuple):
         return round(self.share * task.steps)
 
 
-FULL = Effort(share=1.0, tuning_seeds=(0, 4), seeds=(1, 2, 3), whole_search=True, rates=13)
-QUICK = Effort(share=0.1, tuning_seeds=(0,), seeds=(1, 2), whole_search=False, rates=5)
+FULL = Effort(share=1.0, tuning_seeds=2, seeds=3, whole_search=True, rates=13)
+QUICK = Effort(share=0.1, tuning_seeds=1, seeds=2, whole_search=False, rates=5)
 
 Run = dict[str, Any]  # what a run is known by
 Runner = Callable[[Run, Clock], dict[str, Any]]  # a finished record of it
@@ -48,6 +48,16 @@ class Study(NamedTuple):
     effort: Effort
     times: Sequence[dict[str, Any]]
 
+    @property
+    def seeds(self) -> range:
+        """Of the reported runs."""
+        return range(self.effort.seeds * self.task.repeats)
+
+    @property
+    def tuning_seeds(self) -> range:
+        """Of the tuning and the grid of robustness, none of them a seed of the reported runs."""
+        return range(len(self.seeds), len(self.seeds) + self.effort.tuning_seeds * self.task.repeats)
+
     def clock(self, settings: Settings) -> Clock:
         """What the steps of a setting cost."""
         return clock_of(self.times, self.task_name, self.optimizer, settings)
@@ -56,11 +66,11 @@ class Study(NamedTuple):
         """Of all runs by purpose; those of equal steps fall out where a step costs what AdamW's does."""
         effort, optimizer = self.effort, OPTIMIZERS[self.optimizer]
         return {
-            "tuning": len(effort.tuning_seeds) * (TUNING_RUNS if effort.whole_search else len(optimizer.first_round)),
-            "test": len(effort.seeds),
-            "equal steps": len(effort.seeds) * (self.optimizer != BASELINE),
-            "robustness": effort.rates,
-            "defaults": len(effort.seeds) * (self.optimizer == OURS),
+            "tuning": len(self.tuning_seeds) * (TUNING_RUNS if effort.whole_search else len(optimizer.first_round)),
+            "test": len(self.seeds),
+            "equal steps": len(self.seeds) * (self.optimizer != BASELINE),
+            "robustness": len(self.tuning_seeds) * effort.rates,
+            "defaults": len(self.seeds) * (self.optimizer == OURS),
         }
 
     def expected_seconds(self, purpose: str) -> float:
@@ -85,22 +95,20 @@ class Study(NamedTuple):
             return runner(key, clock)
 
         def validation(settings: Settings) -> float | None:
-            losses = [run("tuning", settings, seed)["validation"] for seed in self.effort.tuning_seeds]
+            losses = [run("tuning", settings, seed)["validation"] for seed in self.tuning_seeds]
             return None if None in losses else sum(losses) / len(losses)
 
         tuned = tune(OPTIMIZERS[self.optimizer], validation, whole=self.effort.whole_search)
-        results = [run("test", tuned.best, seed) for seed in self.effort.seeds]
+        results = [run("test", tuned.best, seed) for seed in self.seeds]
         if results[0]["steps"] != budget:
-            for seed in self.effort.seeds:
+            for seed in self.seeds:
                 run("equal steps", tuned.best, seed, budget)
         for factor in np.logspace(-2, 2, self.effort.rates):
-            run(
-                "robustness",
-                tuned.best | {"learning_rate": rounded(factor * tuned.best["learning_rate"])},
-                self.effort.tuning_seeds[0],
-            )
+            rate = rounded(factor * tuned.best["learning_rate"])
+            for seed in self.tuning_seeds:
+                run("robustness", tuned.best | {"learning_rate": rate}, seed)
         if self.optimizer == OURS:
-            for seed in self.effort.seeds:
+            for seed in self.seeds:
                 run("defaults", tuned.defaults, seed)
 
 

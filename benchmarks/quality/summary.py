@@ -70,9 +70,15 @@ def mean_curve(runs: Runs) -> Curve:
     return Curve(np.array(runs[0]["curve"]["steps"]), np.array(runs[0]["curve"]["seconds"]), test)
 
 
+def losses_by_rate(runs: Runs) -> dict[float, float]:
+    """The mean test loss over seeds of each learning rate."""
+    rates = dict.fromkeys(run["settings"]["learning_rate"] for run in runs)
+    return {rate: loss_of(run for run in runs if run["settings"]["learning_rate"] == rate).mean for rate in rates}
+
+
 def robustness(runs: Runs) -> float:
     """The share of a grid of rates that ends within 10% of the grid's lowest test loss."""
-    losses = np.array([_number(run["test"]) for run in runs])
+    losses = np.array(list(losses_by_rate(runs).values()))
     return float(np.mean(np.isfinite(losses) & (losses <= NEAR * losses.min())))
 
 

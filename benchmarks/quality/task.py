@@ -21,6 +21,7 @@ class Task(NamedTuple):
     validation: Any
     test: Any
     steps: int  # of AdamW; its seconds are what every optimizer gets
+    repeats: int = 1  # times the number of seeds, where one setting's runs differ more than the optimizers do
 
 
 def three_parts(*arrays: np.ndarray) -> tuple[Any, Any, Any]:

@@ -69,4 +69,5 @@ def task() -> Task:
         validation=rng.random((1000, 2), np.float32),
         test=rng.random((1000, 2), np.float32),
         steps=2000,
+        repeats=4,
     )
