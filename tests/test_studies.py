@@ -54,7 +54,7 @@ def made_up_outcome(losses, others=9.0):
         loss = at.get(key["settings"]["learning_rate"], others)
         return key | {"validation": loss, "test": loss}
 
-    return search.search("micro", DEFAULTS, STEPS, run)
+    return search.search("micro", micro_task(), DEFAULTS, run)
 
 
 def test_four_rates_span_two_decades():

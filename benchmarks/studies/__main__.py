@@ -1,9 +1,10 @@
 """What each setting of AdaHessian buys: a table for each study of settings that differ in one thing.
 
 Every setting is trained at four learning rates over two decades, and at up to two more while the best is at an edge.
-The best on the validation part runs from two more seeds, whose test loss is reported. All runs of a task take the same
-steps; what a step costs is another question, that of benchmarks.cost. Each finished run is a line of studies.jsonl in
---out: Ctrl-C ends the studies, and the same command goes on with them. Settings that several studies share run once.
+The best on the validation part runs from two more seeds, whose test loss is reported; where seeds differ much there are
+four times as many of both. All runs of a task take the same steps; what a step costs is another question, that of
+benchmarks.cost. Each finished run is a line of studies.jsonl in --out: Ctrl-C ends the studies, and the same command
+goes on with them. Settings that several studies share run once.
 
 examples:
   python -m benchmarks.studies                      all: half an hour on two cores
@@ -28,7 +29,7 @@ from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.workers import results
 from benchmarks.studies import jobs
 from benchmarks.studies.registry import STUDIES, Study
-from benchmarks.studies.search import SEEDS, finished
+from benchmarks.studies.search import Outcome, finished, test_seeds
 from benchmarks.studies.table import Outcomes, tables
 
 TABLES = pathlib.Path(__file__).parents[2] / "docs" / "tables"
@@ -86,12 +87,17 @@ def _work(studies: dict[str, Study]) -> Work:
 def _run(store: Store, work: Work, workers: int) -> None:
     """Trains what is missing; the bar counts tasks with settings."""
     runs = store.of_kind("run")
-    open_work = [pair for pair in work if finished(*pair, TASKS[pair[0]].steps, runs) is None]
+    open_work = [pair for pair in work if _finished(*pair, runs) is None]
     with tqdm(total=len(work), initial=len(work) - len(open_work), unit="setting") as bar:
         for record in results(jobs.train, [(*pair, _runs_of(*pair, runs)) for pair in open_work], workers):
             store.add(record)
             bar.set_postfix_str(record["task"], refresh=False)
-            bar.update(record["purpose"] == "test" and record["seed"] == SEEDS[-1])
+            last = test_seeds(TASKS[record["task"]])[-1]
+            bar.update(record["purpose"] == "test" and record["seed"] == last)
+
+
+def _finished(task: str, settings: Settings, runs: list[jobs.Record]) -> Outcome | None:
+    return finished(task, TASKS[task], settings, _runs_of(task, settings, runs))
 
 
 def _runs_of(task: str, settings: Settings, runs: list[jobs.Record]) -> list[jobs.Record]:
@@ -103,7 +109,7 @@ def _outcomes(store: Store, study: Study) -> Outcomes:
     runs, outcomes = store.of_kind("run"), {}
     for task in study.tasks:
         found = {
-            (label, task): finished(task, settings, TASKS[task].steps, _runs_of(task, settings, runs))
+            (label, task): _finished(task, settings, runs)
             for label, settings in zip(study.rows, study.settings(), strict=True)
         }
         if None not in found.values():

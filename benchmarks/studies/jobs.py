@@ -20,7 +20,7 @@ def train(job: tuple[str, Settings, Sequence[Record]], report: Callable[[Record]
     def run(key: Record) -> Record:
         return _run(name, key["settings"], key["seed"], key["steps"])
 
-    search(name, settings, TASKS[name].steps, resumed(finished, run, report))
+    search(name, TASKS[name], settings, resumed(finished, run, report))
 
 
 def _run(task: str, settings: Settings, seed: int, steps: int) -> Record:

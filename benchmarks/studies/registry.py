@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from benchmarks.quality.optimizers import Settings
-from benchmarks.studies.settings import DEFAULTS, NO_BOUND, PAPER
+from benchmarks.studies.settings import DEFAULTS, PAPER
 
 MLP, AUTOENCODER, TRANSFORMER, CANCER, POISSON = "mlp", "autoencoder", "transformer", "cancer", "poisson"
 ALL = (MLP, AUTOENCODER, TRANSFORMER, CANCER, POISSON)
@@ -36,6 +36,8 @@ _INTERVALS: dict[str, Settings] = {
     },
 }
 _DECAYS: dict[str, Settings] = {f"b2 {b2}": {"b2": b2} for b2 in (0.95, 0.98, 0.99, 0.995, 0.999)}
+_BOUND: Settings = {"eps": 1e-12, "max_step": 0.004}
+_MOMENTA = [(name, b1) for name in ("Nesterov", "constant") for b1 in (0.9, 0.95, 0.98)]
 _EPS: dict[str, Settings] = {
     f"eps {eps}, loss times {scale:g}": {"eps": float(eps), "loss_scale": scale}
     for scale in (1.0, 1e-3)
@@ -45,16 +47,18 @@ _EPS: dict[str, Settings] = {
 STUDIES: dict[str, Study] = {
     "rule": Study(
         {
-            'the paper\'s: "rms", no bound, eps 1e-4': PAPER,
-            '"rms", no bound': PAPER | {"eps": 1e-12},
-            '"rms", max_step 0.003': {"time_average": "rms"},
-            '"mean", no bound': {"max_step": NO_BOUND},
-            '"mean", max_step 0.001': {"max_step": 0.001},
-            '"mean", max_step 0.003': {},
-            '"mean", max_step 0.01': {"max_step": 0.01},
+            'the paper\'s: "rms", eps 1e-4': PAPER,
+            '"rms", eps 1e-12': PAPER | {"eps": 1e-12},
+            '"rms", max_step 0.004': PAPER | _BOUND,
+            '"mean"': PAPER | {"eps": 1e-12, "time_average": "mean"},
+            '"mean", max_step 0.004': PAPER | _BOUND | {"time_average": "mean"},
+            '"mean", max_step 0.004, Nesterov': {},
+            '"mean", max_step 0.002, Nesterov': {"max_step": 0.002},
+            '"mean", max_step 0.01, Nesterov': {"max_step": 0.01},
         },
         ALL,
     ),
+    "momentum": Study({f"{name}, b1 {b1:g}": {"nesterov": name == "Nesterov", "b1": b1} for name, b1 in _MOMENTA}, ALL),
     "b2": Study(_both(_DECAYS, {"time_average": "rms"}, '"rms"'), (MLP, AUTOENCODER)),
     "interval": Study(_both(_INTERVALS, PAPER, "the paper's rule"), (MLP, AUTOENCODER)),
     "eps": Study(_both(_EPS, PAPER, "the paper's rule"), (MLP,)),

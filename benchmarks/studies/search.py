@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from benchmarks.quality.optimizers import OURS, Settings, rounded
 from benchmarks.quality.resume import MissingRun, Record, recorded
+from benchmarks.quality.task import Task
 
 RATES = 4  # over two decades
 BEYOND = 2  # further rates, one after the other, while the best is at an edge
-SEEDS = (1, 2)  # of the reported runs; rates are chosen with the seed 0
 
 
 class Outcome(NamedTuple):
@@ -33,16 +33,23 @@ def rate_at(i: int) -> float:
     return rounded(0.02 * 100 ** (i / (RATES - 1)))
 
 
-def search(task: str, settings: Settings, steps: int, run: Callable[[Record], Record]) -> Outcome:
+def test_seeds(task: Task) -> range:
+    """Of the reported runs, twice as many as there are seeds before them that a rate is chosen with."""
+    return range(task.repeats, 3 * task.repeats)
+
+
+def search(name: str, task: Task, settings: Settings, run: Callable[[Record], Record]) -> Outcome:
     """Asks for run after run, each known by what it is of."""
 
     def one(purpose: str, i: int, seed: int) -> Record:
         key = {"learning_rate": rate_at(i), **settings}
-        return run({"task": task, "optimizer": OURS, "settings": key, "seed": seed, "steps": steps, "purpose": purpose})
+        return run(
+            {"task": name, "optimizer": OURS, "settings": key, "seed": seed, "steps": task.steps, "purpose": purpose}
+        )
 
     def loss(i: int) -> float:
-        value = one("tuning", i, 0)["validation"]
-        return math.inf if value is None else value
+        losses = [one("tuning", i, seed)["validation"] for seed in range(task.repeats)]
+        return math.inf if None in losses else sum(losses) / len(losses)
 
     def best_of(losses: dict[int, float]) -> int:
         return min(losses, key=lambda i: (losses[i], i))  # the lowest rate where all diverged
@@ -56,11 +63,11 @@ def search(task: str, settings: Settings, steps: int, run: Callable[[Record], Re
             losses[best + 1] = loss(best + 1)
     best = best_of(losses)
     validation = {rate_at(i): losses[i] for i in sorted(losses)}
-    return Outcome(validation, rate_at(best), [one("test", best, seed) for seed in SEEDS])
+    return Outcome(validation, rate_at(best), [one("test", best, seed) for seed in test_seeds(task)])
 
 
-def finished(task: str, settings: Settings, steps: int, runs: Iterable[Record]) -> Outcome | None:
+def finished(name: str, task: Task, settings: Settings, runs: Iterable[Record]) -> Outcome | None:
     """What the runs of a file come to, or None while some are missing."""
     with contextlib.suppress(MissingRun):
-        return search(task, settings, steps, recorded(runs))
+        return search(name, task, settings, recorded(runs))
     return None

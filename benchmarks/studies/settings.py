@@ -16,18 +16,20 @@ from benchmarks.quality.optimizers import Optimizer, Settings
 NO_BOUND = 1e30
 
 DEFAULTS: Settings = {
+    "b1": 0.95,
     "b2": 0.999,
     "eps": 1e-12,
     "hessian_power": 1.0,
     "time_average": "mean",
-    "max_step": 0.003,
+    "nesterov": True,
+    "max_step": 0.004,
     "spatial_average": "none",
-    "update_interval": 10,
+    "update_interval": 50,
     "start": "dense",
     "num_probes": 1,
     "loss_scale": 1.0,
 }
-PAPER: Settings = {"eps": 1e-4, "time_average": "rms", "max_step": NO_BOUND}
+PAPER: Settings = {"b1": 0.9, "eps": 1e-4, "time_average": "rms", "nesterov": False, "max_step": NO_BOUND}
 
 AVERAGES = {
     "none": oah.SpatialAverage.none(),
@@ -47,7 +49,7 @@ OPTIMIZER = Optimizer(
     lowest_rate=0.02,
     defaults=DEFAULTS,
     rounds=(),
-    static=("hessian_power", "time_average", "spatial_average"),
+    static=("hessian_power", "time_average", "nesterov", "spatial_average"),
     takes_diagonal=True,
 )
 

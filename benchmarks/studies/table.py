@@ -28,7 +28,7 @@ def tables(machine: dict[str, Any], study: Study, outcomes: Outcomes, tasks: Map
     return "\n".join(
         (
             f"Measured on {setting({'machine': machine}, when='at the start')}\n",
-            "Test loss, mean and spread over two seeds:\n",
+            "Test loss, mean and spread over seeds:\n",
             table(_loss),
             "Learning rate, chosen on validation, and how many of those tried ended within 10% of the best:\n",
             table(_rates),
