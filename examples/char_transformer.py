@@ -109,10 +109,12 @@ def partitioned(steps):
 
     adahessian = oah.adahessian(
         schedule(0.15),
+        b1=0.9,
         b2=0.98,
         eps=1e-8,
         spatial_average=oah.SpatialAverage.rows("HWIO"),
         time_average="rms",
+        nesterov=False,
         max_step=None,
         mu_dtype=jnp.float32,
     )

@@ -88,8 +88,10 @@ def train(model, data, normalize, args):
     params, batch_stats = variables["params"], variables["batch_stats"]
     tx = oah.adahessian(
         learning_rate(args.epochs, steps_per_epoch),
+        b1=0.9,
         eps=1e-4,
         time_average="rms",
+        nesterov=False,
         max_step=None,
         weight_decay=5e-4 / LEARNING_RATE,  # the authors' script divides its 5e-4 by the initial rate
         spatial_average=oah.SpatialAverage.conv("HWIO"),

@@ -167,7 +167,14 @@ def main(argv=None):
 
     rows = oah.SpatialAverage.rows("HWIO")
     adahessian = oah.adahessian(
-        schedule(0.15), b2=0.98, eps=1e-4, spatial_average=rows, time_average="rms", max_step=None
+        schedule(0.15),
+        b1=0.9,
+        b2=0.98,
+        eps=1e-4,
+        spatial_average=rows,
+        time_average="rms",
+        nesterov=False,
+        max_step=None,
     )
     adamw = optax.adamw(schedule(0.006))
     print(rows.describe(params), end="\n\n")

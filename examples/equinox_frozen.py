@@ -87,7 +87,16 @@ def main(argv=None):
     train_data, test_data = digits.load()
     spatial_average = oah.SpatialAverage.rows("OIHW")
     schedule = optax.warmup_cosine_decay_schedule(0.0, 0.15, args.steps // 5, args.steps)
-    tx = oah.adahessian(schedule, b2=0.98, eps=1e-4, spatial_average=spatial_average, time_average="rms", max_step=None)
+    tx = oah.adahessian(
+        schedule,
+        b1=0.9,
+        b2=0.98,
+        eps=1e-4,
+        spatial_average=spatial_average,
+        time_average="rms",
+        nesterov=False,
+        max_step=None,
+    )
     params, frozen = split_frozen(ConvNet(jax.random.key(0)))
     print(spatial_average.describe(params))
     opt_state, train_step = tx.init(params), make_train_step(tx)

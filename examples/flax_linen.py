@@ -89,11 +89,13 @@ def main(argv=None):
     spatial_average = oah.SpatialAverage.custom(one_per_output)
     tx = oah.adahessian(
         optax.warmup_cosine_decay_schedule(0.0, 0.15, args.steps // 5, args.steps),
+        b1=0.9,
         b2=0.98,
         eps=1e-4,
         update_interval=10,
         spatial_average=spatial_average,
         time_average="rms",
+        nesterov=False,
         max_step=None,
     )
     params = jax.jit(model.init)(jax.random.key(0), train_data[0][:1])["params"]

@@ -74,7 +74,16 @@ def main(argv=None):
     train_data, test_data = digits.load()
     spatial_average = oah.SpatialAverage.rows("HWIO")
     schedule = optax.warmup_cosine_decay_schedule(0.0, 0.15, args.steps // 5, args.steps)
-    tx = oah.adahessian(schedule, b2=0.98, eps=1e-4, spatial_average=spatial_average, time_average="rms", max_step=None)
+    tx = oah.adahessian(
+        schedule,
+        b1=0.9,
+        b2=0.98,
+        eps=1e-4,
+        spatial_average=spatial_average,
+        time_average="rms",
+        nesterov=False,
+        max_step=None,
+    )
     init = jax.jit(model.init, static_argnames="training")
     params, statistics = init(jax.random.key(0), train_data[0][:1], training=True)
     print(spatial_average.describe(params))

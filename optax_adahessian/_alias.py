@@ -35,25 +35,28 @@ def adahessian(
     r"""The AdaHessian optimizer: momentum over an average of the Hessian's diagonal.
 
     With the gradient :math:`g_t`, the block mean :math:`\bar h_t` of an estimate of the Hessian's diagonal
-    (`spatial_average`) and D the steps since the last estimate,
+    (`spatial_average`), t counted from 1 and D the steps since the last estimate,
 
     .. math::
 
-        \mu_t &= \beta_1 \mu_{t-1} + (1 - \beta_1) g_t \\
+        \beta_{1,t} &= \min(\beta_1, 1 - 1 / m_t), \quad m_t = \min(t, 6 + t / 100) \\
+        \mu_t &= \beta_{1,t} \mu_{t-1} + (1 - \beta_{1,t}) g_t \\
+        \tilde\mu_t &= \beta_{1,t} \mu_t + (1 - \beta_{1,t}) g_t \\
         \nu_t &= \beta_2^D \nu_{t-1} + (1 - \beta_2^D) \bar h_t \\
-        s_t &= \alpha_t \, \hat\mu_t / (|\hat\nu_t|^k + \varepsilon)
+        s_t &= \alpha_t \, \tilde\mu_t / (|\hat\nu_t|^k + \varepsilon)
             \quad \text{of which no entry is longer than } \rho \\
         w_t &= w_{t-1} - s_t - \alpha_t \lambda w_{t-1}
 
-    where hats are bias-corrected: :math:`\mu_t` by :math:`1 - \beta_1^t`, :math:`\nu_t` by the summed weight of the
-    estimates in it. An estimate stands for all the steps since the one before, so that :math:`\beta_2` keeps its
-    meaning per step whatever the interval.
+    where the hat divides by the summed weight of the estimates in :math:`\nu_t`. An estimate stands for all the steps
+    since the one before, so that :math:`\beta_2` keeps its meaning per step whatever the interval.
 
-    This is the paper's method with two changes, both measured in the documentation's results: the estimates are
-    averaged over time with their sign, and :math:`\rho` (`max_step`) bounds what an entry moves in a step. The paper's
-    own rule is ``adahessian(eps=1e-4, time_average="rms", max_step=None)``: there the denominator is
+    This is the paper's method with three changes, measured one by one in the documentation's studies: the estimates are
+    averaged over time with their sign, :math:`\rho` (`max_step`) bounds what an entry moves in a step, and the momentum
+    is Nesterov's. The paper's own rule is
+    ``adahessian(b1=0.9, eps=1e-4, time_average="rms", nesterov=False, max_step=None)``: there the denominator is
     :math:`\hat\nu_t^{k/2} + \varepsilon` with the average :math:`\nu_t` of :math:`d_t^2`, the squared block means
-    :math:`d_t = \overline{|h_t|}`; the absolute value is taken before the block mean, as in the official code.
+    :math:`d_t = \overline{|h_t|}`; the absolute value is taken before the block mean, as in the official code. The
+    numerator is :math:`\mu_t / (1 - \beta_1^t)`, with :math:`\beta_1` at every step.
 
     `update` takes the curvature in one of two ways. ``obj_fn``, the loss as a function of the parameters alone,
     estimates inside, on the steps where ``refresh_due(count, update_interval, dense_start)`` holds. ``hessian_diag``,
@@ -74,12 +77,12 @@ def adahessian(
     ``b2=0.999``: they count as zero.
 
     Where the curvature is zero, as for a parameter that the loss does not use, or where its average crosses zero,
-    `max_step` is the step. Without it eps is the denominator there and :math:`|\hat\mu_t| / \varepsilon` bounds every
+    `max_step` is the step. Without it eps is the denominator there and :math:`|\tilde\mu_t| / \varepsilon` bounds every
     entry of the update before decay and learning rate; with ``eps=0`` the quotient is infinite or NaN.
 
     Args:
       learning_rate: a number or an optax schedule; unit: none with ``hessian_power=1``, where 1 is Newton's step.
-      b1: decay of the first moment, per step.
+      b1: decay of the first moment, per step; with `nesterov` the limit of it.
       b2: decay of the second moment, per step.
       eps: added to the denominator outside of the root and of the power; unit: that of the curvature (for k = 1).
         The default is far below any curvature that matters, and `max_step` bounds what a small one leads to. The
@@ -94,6 +97,10 @@ def adahessian(
       time_average: "mean" averages the estimates with their sign, in blocks and over time, and takes the absolute
         value last; "rms" is the root of the average square, the paper's. The mean has the noise of all estimates in
         reach of b2, so that a long memory is good for it.
+      nesterov: Nesterov's momentum: the gradient of the step is weighted once more, which looks a step ahead, and the
+        memory of the average, :math:`1 / (1 - \beta_{1,t})` steps, grows with the run from 6 steps to that of `b1`, a
+        hundredth of a step in each. Both constants are heuristics. False is a constant `b1` without look-ahead. In
+        `optax.adam` the argument of this name is the look-ahead alone.
       max_step: the longest step of any entry, before decay and in the unit of the parameters; or None. It takes over
         from the learning rate where the curvature is small beside the gradient; compare it with a learning rate of
         Adam's.

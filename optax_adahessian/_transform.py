@@ -56,8 +56,8 @@ def scale_by_adahessian(
     """Rescales updates by the AdaHessian algorithm.
 
     See `optax_adahessian.adahessian`, of which this is the part without weight decay, learning rate and the bound that
-    goes with it. So the defaults are the paper's: ``time_average="mean"`` and a tiny `eps`, as in `adahessian`, want a
-    bound behind them, such as ``optax.clip(max_step / learning_rate)``.
+    goes with it. So the defaults are the paper's, its momentum included. ``time_average="mean"`` and a tiny `eps`, as
+    in `adahessian`, want a bound behind them, such as ``optax.clip(max_step / learning_rate)``.
 
     Returns:
       A transformation with the state `ScaleByAdaHessianState`. Its updates have the dtypes of the gradients.

@@ -12,7 +12,7 @@ from optax_adahessian.analysis.plots import draw_contours, draw_path, paths_figu
 
 def path_to_the_minimum() -> Figure:
     surface = SURFACES["himmelblau"]
-    tx = oah.adahessian(learning_rate=0.3, b2=0.99, eps=1e-4, time_average="rms", max_step=None)
+    tx = oah.adahessian(learning_rate=0.3, b1=0.9, b2=0.99, eps=1e-4, time_average="rms", nesterov=False, max_step=None)
     path = trajectory(tx, surface.fun, surface.start, steps=60, key=jax.random.key(0))
     figure = new_figure(6.4, 5.4)
     ax = figure.subplots()
@@ -44,7 +44,9 @@ def noisy_bowl() -> Figure:
     surface = SURFACES["noisy-bowl"]
     key = jax.random.key(0)
     optimizers = {
-        f"betas {beta:g}": oah.adahessian(1.0, b1=beta, b2=beta, eps=1e-8, time_average="rms", max_step=None)
+        f"betas {beta:g}": oah.adahessian(
+            1.0, b1=beta, b2=beta, eps=1e-8, time_average="rms", nesterov=False, max_step=None
+        )
         for beta in (0.0, 0.9)
     }
     paths = {name: trajectory(tx, surface.fun, surface.start, 30, key) for name, tx in optimizers.items()}

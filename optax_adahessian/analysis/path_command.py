@@ -49,6 +49,7 @@ def _adahessian(options: argparse.Namespace) -> optax.GradientTransformation:
         eps=options.eps,
         hessian_power=options.hessian_power,
         time_average="rms",
+        nesterov=False,
         max_step=None,
         hessian_diagonal_fn=recorded_probes(probes),
     )
