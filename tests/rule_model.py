@@ -1,5 +1,7 @@
 """The rule of the transformation in a few lines of float64 NumPy, over lists of leaves, and the bounds of rounding."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +17,16 @@ def numpy_block_mean(x, block):
     return out
 
 
-def numpy_rule(grads, diags, blocks, *, b1, b2, eps, hessian_power, signed=False, time_average="rms"):
+def numpy_rule(grads, diags, blocks, *, b1, b2, eps, hessian_power, signed=False, time_average="rms", nesterov=False):
     """The updates of every step, for lists of leaves; a diagonal of None is a step without an estimate."""
     mu, nu, weight, since = [0.0] * len(blocks), [0.0] * len(blocks), 0.0, 0
     for t, (g, h) in enumerate(zip(grads, diags, strict=True), start=1):
-        mu, since = [b1 * m + (1 - b1) * x for m, x in zip(mu, g, strict=True)], since + 1
+        decay = min(b1, 1 - 1 / min(t, 6 + t / 100)) if nesterov else b1
+        mu, since = [decay * m + (1 - decay) * x for m, x in zip(mu, g, strict=True)], since + 1
+        if nesterov:
+            numerators = [decay * m + (1 - decay) * x for m, x in zip(mu, g, strict=True)]
+        else:
+            numerators = [m / (1 - b1**t) for m in mu]
         if h is not None and all(np.all(np.isfinite(x)) for x in h):
             keep, since = b2**since, 0
             keeps_sign, exponent = signed or time_average == "mean", {"rms": 2, "mean": 1}[time_average]
@@ -27,32 +34,41 @@ def numpy_rule(grads, diags, blocks, *, b1, b2, eps, hessian_power, signed=False
             nu = [keep * v + (1 - keep) * d**exponent for v, d in zip(nu, means, strict=True)]
             weight = keep * weight + 1 - keep
         roots = [np.abs(v / weight) ** (hessian_power / exponent) if weight else np.inf for v in nu]
-        yield [m / (1 - b1**t) / (root + eps) for m, root in zip(mu, roots, strict=True)]
+        yield [m / (root + eps) for m, root in zip(numerators, roots, strict=True)]
 
 
-def rounding(steps, dtype, mu_dtype, b1, b2):
+def rounding(steps, dtype, mu_dtype, b1, b2, nesterov):
     """The error of one update, relative to one of gradients without signs, in which nothing cancels.
 
     mu is rounded once a step to the dtype it is stored in, the update once to that of the gradients. In the dtype
     that both moments are computed in, a step takes less than 16 operations, and 1 - w, by which the old second moment
     decays, has the error of w, which is that of 1: it is magnified by 1 / (1 - w) = b2**-steps at most. The model's
     own 1 - b**D has the error of 1 in float64, relative to 1 - b at least.
+
+    Nesterov's momentum combines once more, in four operations, and its decay 1 - 1/m is computed as well, with an error
+    below 2 eps: in m >= 2 and 1/m there are four roundings of eps/2 of themselves, eps at most of 1/m <= 1/2,
+    and two of eps/4, of the difference and to the leaf's own dtype. (At the first step, m = 1, it is exactly 0.) As
+    1 - decay >= 1/m >= 1/t, that is at most 2 t eps of 1 - decay, and 4 eps of a decay of 1/2 or more; a smaller one is
+    b1. The weight that the update gives to a gradient is a 1 - decay and a decay for every later step and the look
+    ahead: it is off by 4 t eps of itself at most. The model's own weight, in float64, is off by as many.
     """
-    model = float(np.finfo(float).eps) / (1 - max(b1, b2))
+    float64 = float(np.finfo(float).eps)
+    model = float64 / (1 - max(b1, b2))
     own, stored, accumulator = (
         float(jnp.finfo(d).eps) for d in (dtype, mu_dtype or dtype, jnp.promote_types(dtype, jnp.float32))
     )
-    return own + steps * (stored + model + 16 * accumulator * (b2**-steps if b2 else 1))
+    momentum = 8 * (accumulator + float64) if nesterov else 0.0
+    return own + steps * (stored + model + 16 * accumulator * (b2**-steps if b2 else 1) + momentum)
 
 
-def model_and_bounds(grads, diags, tree, mu_dtype=None, signed=False, **hyper):
+def model_and_bounds(grads, diags, tree, mu_dtype=None, signed=False, nesterov=False, **hyper):
     """The leaves of every update and how far from them rounding may lead."""
     leaves = jax.tree.leaves(tree)
     blocks = [leaf.block for leaf in leaves]
-    right = numpy_rule(grads, diags, blocks, signed=signed, **hyper)
-    sizes = numpy_rule([list(map(np.abs, g)) for g in grads], diags, blocks, signed=signed, **hyper)
+    rule = functools.partial(numpy_rule, diags=diags, blocks=blocks, signed=signed, nesterov=nesterov, **hyper)
+    right, sizes = rule(grads), rule([list(map(np.abs, g)) for g in grads])
     for steps, (update, size) in enumerate(zip(right, sizes, strict=True), start=1):
-        errors = [rounding(steps, leaf.dtype, mu_dtype, hyper["b1"], hyper["b2"]) for leaf in leaves]
+        errors = [rounding(steps, leaf.dtype, mu_dtype, hyper["b1"], hyper["b2"], nesterov) for leaf in leaves]
         yield update, [error * s for error, s in zip(errors, size, strict=True)]
 
 

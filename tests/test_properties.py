@@ -1,5 +1,7 @@
 """Random trees, blocks and patterns of estimates against the model of the rule in NumPy."""
 
+import functools
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ HYPER = st.fixed_dictionaries(
         "hessian_power": st.sampled_from([0.0, 0.5, 1.0]),
     }
 )
+NESTEROV = st.booleans()
 PATTERNS = st.text("hhn-", min_size=1, max_size=4)  # an estimate, one that is not finite, none
 
 
@@ -30,12 +33,15 @@ def estimates(pattern, rng, tree):
 
 
 @hypothesis.settings(DETERMINISTIC, max_examples=10)
-@hypothesis.given(trees(), PATTERNS, HYPER, st.booleans(), st.sampled_from([None, jnp.bfloat16]), st.integers(0, 9))
-def test_any_tree_follows_the_rule(tree, pattern, hyper, signed, mu_dtype, seed):
+@hypothesis.given(
+    trees(), PATTERNS, HYPER, NESTEROV, st.booleans(), st.sampled_from([None, jnp.bfloat16]), st.integers(0, 9)
+)
+def test_any_tree_follows_the_rule(tree, pattern, hyper, nesterov, signed, mu_dtype, seed):
     rng = np.random.default_rng(seed)
     grads, diags = [integers(rng, tree) for _ in pattern], list(estimates(pattern, rng, tree))
-    tx = paper.scale_by_adahessian(**hyper, spatial_average=average_of(tree, signed), mu_dtype=mu_dtype)
-    expected = model_and_bounds(grads, diags, tree, mu_dtype, signed, **hyper)
+    average = average_of(tree, signed)
+    tx = paper.scale_by_adahessian(**hyper, spatial_average=average, nesterov=nesterov, mu_dtype=mu_dtype)
+    expected = model_and_bounds(grads, diags, tree, mu_dtype, signed, nesterov, **hyper)
     with jax.enable_x64(True):
         steps = list(run(tx, tree, grads, diags))
     for (updates, _), (right, bounds) in zip(steps, expected, strict=True):
@@ -48,15 +54,19 @@ def test_any_tree_follows_the_rule(tree, pattern, hyper, signed, mu_dtype, seed)
     assert state.last_estimate == max((t for t, ok in enumerate(accepted, start=1) if ok), default=0)
 
 
-# One tree, whose step is compiled once for all numbers.
+# One tree, whose step is compiled once for all numbers, with either momentum.
 TREE = [Leaf((), jnp.float64, ()), Leaf((4, 3), jnp.float64, (2, -1)), None]
 
 
-@jax.jit
-def step(hyper, interval, dense_start, grads, curvature, state):
+@functools.partial(jax.jit, static_argnames="nesterov")
+def step(hyper, nesterov, interval, dense_start, grads, curvature, state):
     """One step on the quadratic with `curvature`, which is its own estimate whatever the probe."""
     tx = paper.scale_by_adahessian(
-        **hyper, update_interval=interval, dense_start=dense_start, spatial_average=average_of(TREE)
+        **hyper,
+        nesterov=nesterov,
+        update_interval=interval,
+        dense_start=dense_start,
+        spatial_average=average_of(TREE),
     )
 
     def obj_fn(params):
@@ -68,15 +78,18 @@ def step(hyper, interval, dense_start, grads, curvature, state):
 
 
 @hypothesis.settings(DETERMINISTIC, max_examples=40)
-@hypothesis.given(st.text("hhhn", min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 4), HYPER, st.integers(0))
-def test_any_interval_follows_the_rule(pattern, interval, dense_start, hyper, seed):
+@hypothesis.given(
+    st.text("hhhn", min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 4), HYPER, NESTEROV, st.integers(0)
+)
+def test_any_interval_follows_the_rule(pattern, interval, dense_start, hyper, nesterov, seed):
     rng = np.random.default_rng(seed)
     grads, curvatures = [integers(rng, TREE) for _ in pattern], list(estimates(pattern, rng, TREE))
     due = [t < dense_start or t % interval == 0 for t in range(len(pattern))]
     diags = [h if estimated else None for h, estimated in zip(curvatures, due, strict=True)]
     with jax.enable_x64(True):
         state = paper.scale_by_adahessian(spatial_average=average_of(TREE)).init(typed(integers(rng, TREE), TREE))
-        for g, c, (right, bounds) in zip(grads, curvatures, model_and_bounds(grads, diags, TREE, **hyper), strict=True):
-            updates, state = step(hyper, interval, dense_start, typed(g, TREE), typed(c, TREE), state)
+        expected = model_and_bounds(grads, diags, TREE, nesterov=nesterov, **hyper)
+        for g, c, (right, bounds) in zip(grads, curvatures, expected, strict=True):
+            updates, state = step(hyper, nesterov, interval, dense_start, typed(g, TREE), typed(c, TREE), state)
             assert_within(updates, right, bounds)
     assert state.estimator.draws == sum(due)
