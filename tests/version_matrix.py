@@ -24,6 +24,7 @@ TESTS = (
     "bound",
     "curvature",
     "errors",
+    "momentum",
     "optax",
     "presets",
     "replica_probes",
