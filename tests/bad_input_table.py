@@ -70,6 +70,7 @@ TABLE: list[Bad] = [
         range=("median", ValueError, "(='median')"),
         traced=(Traced(1), ValueError),
     ),
+    *faults(BOTH, "nesterov", **FLAG),
     *faults("adahessian", "max_step", **POSITIVE_OR_NONE),
     *faults(
         BOTH,

@@ -15,13 +15,13 @@ PARAMS = {"kernel": jnp.linspace(-1, 1, 6).reshape(3, 2), "bias": jnp.linspace(0
 def test_hyperparameters_are_named_and_passed_as_those_of_adamw():
     ours, theirs = (inspect.signature(f).parameters for f in (oah.adahessian, optax.adamw))
     shared = [name for name in ours if name in theirs]
-    assert shared == ["learning_rate", "b1", "b2", "eps", "weight_decay", "mask", "mu_dtype"]
+    assert shared == ["learning_rate", "b1", "b2", "eps", "weight_decay", "mask", "nesterov", "mu_dtype"]
     assert list(ours)[:4] == list(theirs)[:4]
     # `mu_dtype` is no hyper-parameter, and stands among the other options that are passed by keyword alone.
     assert [name for name in shared if ours[name].kind != theirs[name].kind] == ["mu_dtype"]
     keyword_only = {name for name in ours if ours[name].kind == inspect.Parameter.KEYWORD_ONLY}
     curvature = {"update_interval", "dense_start", "spatial_average", "time_average", "hessian_diagonal_fn"}
-    assert keyword_only == curvature | {"max_step", "mu_dtype"}
+    assert keyword_only == curvature | {"nesterov", "max_step", "mu_dtype"}
 
 
 def test_other_extra_arguments_are_ignored():

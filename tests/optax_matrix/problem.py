@@ -31,8 +31,8 @@ def loss_fn(params: Any, batch: Any) -> jax.Array:
     return jnp.mean((jnp.tanh(batch @ params["kernel"]) @ params["bias"] - jnp.sum(batch, axis=1)) ** 2)
 
 
-# Without the bound, which would make many a step as long as the next, right or wrong.
-adahessian = functools.partial(oah.adahessian, max_step=None)
+# The plain momentum of the rule below, and no bound, which would make many a step as long as the next, right or wrong.
+adahessian = functools.partial(oah.adahessian, b1=0.9, nesterov=False, max_step=None)
 scale_by_adahessian = functools.partial(oah.scale_by_adahessian, eps=1e-12, time_average="mean")
 
 estimate = jax.jit(oah.value_grad_and_hessian_diag(loss_fn))
