@@ -32,7 +32,7 @@ def estimates(pattern, rng, tree):
         yield None if step == "-" else leaves
 
 
-@hypothesis.settings(DETERMINISTIC, max_examples=10)
+@hypothesis.settings(DETERMINISTIC, max_examples=30)
 @hypothesis.given(
     trees(), PATTERNS, HYPER, NESTEROV, st.booleans(), st.sampled_from([None, jnp.bfloat16]), st.integers(0, 9)
 )
