@@ -98,9 +98,9 @@ def adahessian(
         value last; "rms" is the root of the average square, the paper's. The mean has the noise of all estimates in
         reach of b2, so that a long memory is good for it.
       nesterov: Nesterov's momentum: the gradient of the step is weighted once more, which looks a step ahead, and the
-        memory of the average, :math:`1 / (1 - \beta_{1,t})` steps, grows with the run from 6 steps to that of `b1`, a
-        hundredth of a step in each. Both constants are heuristics. False is a constant `b1` without look-ahead. In
-        `optax.adam` the argument of this name is the look-ahead alone.
+        memory of the average, :math:`1 / (1 - \beta_{1,t})` steps, grows with the run up to that of `b1`: all steps
+        at first, and from the sixth on a hundredth of a step in each. Both constants are heuristics. False is a
+        constant `b1` without look-ahead. In `optax.adam` the argument of this name is the look-ahead alone.
       max_step: the longest step of any entry, before decay and in the unit of the parameters; or None. It takes over
         from the learning rate where the curvature is small beside the gradient; compare it with a learning rate of
         Adam's.
