@@ -39,7 +39,7 @@ def test_the_gap_between_estimates_grows():
     """By a step every ten, up to the interval: 1 until step 10, then 2 (12, 14, ...), 3 (20, 23, 26, 29), then 4."""
     due = [step for step in range(50) if STARTS["growing gap"](step, 4)]
     assert due == [*range(10), 10, 12, 14, 16, 18, 20, 23, 26, 29, 32, 36, 40, 44, 48]
-    assert [step for step in range(25) if STARTS["none"](step, 10)] == [0, 10, 20]
+    assert [step for step in range(25) if STARTS["at once"](step, 10)] == [0, 10, 20]
     assert [step for step in range(25) if STARTS["dense"](step, 10)] == [*range(10), 10, 20]
 
 

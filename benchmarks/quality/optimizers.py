@@ -46,8 +46,6 @@ class Optimizer(NamedTuple):
         """All that a search can come to: every combination of what its rounds try."""
         found = [self.structure(self.defaults)]
         changes = [self.structure(change) for round_ in self.rounds for change in round_]
-        if self.takes_diagonal:
-            changes.append({"update_interval": 1})  # the dense start
         for change in changes:
             combined = [old | change for old in found]
             found += [new for i, new in enumerate(combined) if new not in [*found, *combined[:i]]]

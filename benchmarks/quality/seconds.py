@@ -2,58 +2,41 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-import optax_adahessian as oah
 from benchmarks.quality.optimizers import BASELINE, OPTIMIZERS, Settings
 from benchmarks.quality.task import Task
 from benchmarks.quality.training import Loop, Trainer
 from benchmarks.timing import Plan, Subject, Times, interleaved, quartiles
 
-DENSE_START = 10  # of `refresh_due`
 RATE = 1e-6  # so low that nothing converges or diverges while it is timed
 
 
 class Clock(NamedTuple):
-    """The cost of a setting's steps in units of one step of AdamW.
+    """The cost of a setting's steps."""
 
-    The steps of the dense start estimate every time and are charged so.
-    """
-
-    ratio: float
-    dense_ratio: float
+    ratio: float  # of a step, in units of one of AdamW
     adamw_seconds: float  # of a step
 
-    def cost(self, steps: float) -> float:
-        """Of the first steps."""
-        return self.ratio * steps + (self.dense_ratio - self.ratio) * min(steps, DENSE_START)
-
     def seconds(self, steps: float) -> float:
-        """Of the first steps."""
-        return self.cost(steps) * self.adamw_seconds
+        """Of so many steps."""
+        return steps * self.ratio * self.adamw_seconds
 
     def steps_within(self, adamw_steps: int) -> int:
         """As many as take the time of so many steps of AdamW."""
-        if adamw_steps <= self.cost(DENSE_START):
-            return max(1, round(adamw_steps / self.dense_ratio))
-        return round((adamw_steps - self.cost(DENSE_START)) / self.ratio) + DENSE_START
+        return max(1, round(adamw_steps / self.ratio))
 
 
 def clock_of(records: Iterable[dict[str, Any]], task: str, optimizer: str, settings: Settings) -> Clock:
     """The clock of a setting from the records of `measure`."""
     times = {(r["optimizer"], tuple(sorted(r["structure"].items()))): r for r in records if r["task"] == task}
 
-    def ratio(structure: Settings) -> float:
-        return times[optimizer, tuple(sorted(structure.items()))]["ratio"]
-
     structure = OPTIMIZERS[optimizer].structure(settings)
-    dense = structure | {"update_interval": 1} if "update_interval" in structure else structure
-    return Clock(ratio(structure), ratio(dense), times[BASELINE, ()]["seconds"])
+    return Clock(times[optimizer, tuple(sorted(structure.items()))]["ratio"], times[BASELINE, ()]["seconds"])
 
 
 def missing(records: Sequence[dict[str, Any]], task: str, optimizers: Iterable[str]) -> list[tuple[str, Settings]]:
@@ -68,7 +51,7 @@ def missing(records: Sequence[dict[str, Any]], task: str, optimizers: Iterable[s
 
 
 def measure(name: str, task: Task, wanted: Iterable[tuple[str, Settings]], plan: Plan) -> list[dict[str, Any]]:
-    """Seconds of a step, and their ratio to AdamW's, of each optimizer and structure. One batch, no dense start."""
+    """Seconds of a step, and their ratio to AdamW's, of each optimizer and structure. One batch."""
     wanted = list(wanted)
     batch = jax.device_put(task.batch_at(np.random.default_rng(0)))
     trainers = {optimizer: Trainer(task, OPTIMIZERS[optimizer]) for optimizer in (BASELINE, *dict(wanted))}
@@ -81,7 +64,7 @@ def measure(name: str, task: Task, wanted: Iterable[tuple[str, Settings]], plan:
 
 def _subject(trainer: Trainer, structure: Settings, batch: Any) -> Subject:
     settings = {"learning_rate": RATE} | trainer.optimizer.defaults | structure
-    loop = Loop(trainer, settings, seed=0, steps=1_000_000, due=functools.partial(oah.refresh_due, dense_start=0))
+    loop = Loop(trainer, settings, seed=0, steps=1_000_000)
 
     def train(steps: int) -> None:
         for _ in range(steps):

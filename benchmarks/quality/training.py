@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from benchmarks.quality.task import Task
 
 Due = Callable[[int, int], bool]  # whether a step estimates, from the step and the interval
 
+due_at_once: Due = functools.partial(oah.refresh_due, dense_start=0)  # which `max_step` makes safe
 WAIT = 10  # steps between looks at the loss, so that the queue of steps stays short
 
 
@@ -65,7 +67,7 @@ def make_programs(
 class Loop:
     """Training that goes on where it stopped."""
 
-    def __init__(self, trainer: Trainer, settings: Settings, seed: int, steps: int, due: Due = oah.refresh_due) -> None:
+    def __init__(self, trainer: Trainer, settings: Settings, seed: int, steps: int, due: Due = due_at_once) -> None:
         settings = dict(settings)
         self._interval, self._due = settings.pop("update_interval", 1), due
         params = trainer.task.init(jax.random.key(seed))
@@ -106,7 +108,7 @@ class Trainer:
         return self._programs[key]
 
     def train(
-        self, settings: Settings, seed: int, steps: int, evaluations: int = 0, due: Due = oah.refresh_due
+        self, settings: Settings, seed: int, steps: int, evaluations: int = 0, due: Due = due_at_once
     ) -> dict[str, Any]:
         """Losses on validation and test part, the latter also at so many steps on the way; None where it diverged."""
         loop, rng = Loop(self, settings, seed, steps, due), np.random.default_rng(seed)

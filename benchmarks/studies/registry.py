@@ -32,7 +32,7 @@ _INTERVALS: dict[str, Settings] = {
     **{
         f"every {interval}, {name}": {"update_interval": interval, "start": start}
         for interval in (10, 50)
-        for start, name in (("dense", "dense start"), ("none", "none"), ("growing gap", "growing gap"))
+        for start, name in (("dense", "dense start"), ("at once", "none"), ("growing gap", "growing gap"))
     },
 }
 _DECAYS: dict[str, Settings] = {f"b2 {b2}": {"b2": b2} for b2 in (0.95, 0.98, 0.99, 0.995, 0.999)}

@@ -11,6 +11,7 @@ import optax
 
 import optax_adahessian as oah
 from benchmarks.quality.optimizers import Optimizer, Settings
+from benchmarks.quality.training import due_at_once
 
 # In float32 as good as none, and a number, so that bounded and unbounded runs share one program.
 NO_BOUND = 1e30
@@ -25,7 +26,7 @@ DEFAULTS: Settings = {
     "max_step": 0.004,
     "spatial_average": "none",
     "update_interval": 50,
-    "start": "dense",
+    "start": "at once",
     "num_probes": 1,
     "loss_scale": 1.0,
 }
@@ -67,6 +68,6 @@ def _growing_steps(update_interval: int, end: int) -> frozenset[int]:
 
 STARTS: dict[str, Callable[[int, int], bool]] = {  # when an estimate is due, from step and interval
     "dense": oah.refresh_due,
-    "none": functools.partial(oah.refresh_due, dense_start=0),
+    "at once": due_at_once,
     "growing gap": growing_gap_due,
 }
