@@ -30,7 +30,14 @@ DEFAULTS: Settings = {
     "num_probes": 1,
     "loss_scale": 1.0,
 }
-PAPER: Settings = {"b1": 0.9, "eps": 1e-4, "time_average": "rms", "nesterov": False, "max_step": NO_BOUND}
+PAPER: Settings = {
+    "b1": 0.9,
+    "eps": 1e-4,
+    "time_average": "rms",
+    "nesterov": False,
+    "max_step": NO_BOUND,
+    "start": "dense",  # without which it falls apart
+}
 
 AVERAGES = {
     "none": oah.SpatialAverage.none(),
