@@ -295,6 +295,18 @@ def test_the_summary_of_made_up_runs():
     )
 
 
+def test_robustness_is_of_the_mean_over_seeds():
+    """1.05 of 1 and 1.1, within 10% of the lowest; 1.2 of 1 and 1.4; one seed that diverged is all of a rate."""
+    losses = {0.1: (1.0, 1.1), 1.0: (1.0, 1.0), 9.0: (1.0, 1.4), 90.0: (1.0, None)}
+    grid = [
+        made_up_run(OURS, "robustness", loss, seed, rate=rate)
+        for rate, seeds in losses.items()
+        for seed, loss in enumerate(seeds)
+    ]
+    assert summary.losses_by_rate(grid) == pytest.approx({0.1: 1.05, 1.0: 1.0, 9.0: 1.2, 90.0: math.inf})
+    assert summary.robustness(grid) == 2 / 4
+
+
 def test_losses_that_diverged_are_the_worst():
     runs = [run | {"test": None} if run["optimizer"] == OURS else run for run in made_up_runs()]
     results = summary.summarize(runs)

@@ -34,7 +34,6 @@ class Clock(NamedTuple):
 def clock_of(records: Iterable[dict[str, Any]], task: str, optimizer: str, settings: Settings) -> Clock:
     """The clock of a setting from the records of `measure`."""
     times = {(r["optimizer"], tuple(sorted(r["structure"].items()))): r for r in records if r["task"] == task}
-
     structure = OPTIMIZERS[optimizer].structure(settings)
     return Clock(times[optimizer, tuple(sorted(structure.items()))]["ratio"], times[BASELINE, ()]["seconds"])
 
