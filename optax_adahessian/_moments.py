@@ -80,18 +80,19 @@ def all_finite(tree: Any) -> jax.Array:
     return finite
 
 
-# Of Nesterov's momentum: how many steps it reaches back at the start, and the share of the run it grows by. Heuristics,
-# chosen on the tasks of the documentation's results.
-_FIRST_MEMORY, _SHARE_OF_RUN = 6.0, 0.01
+# Of Nesterov's momentum: how many steps it reaches back at the start, and after how many it reaches as far as `b1`.
+# Heuristics, chosen on the tasks of the documentation's results.
+_FIRST_MEMORY, _GROWING_STEPS = 3.0, 1000
 
 
 def growing_decay(b1: Any, count: jax.Array, dtype: Any) -> jax.Array:
-    """The decay of step `count`, from 1, for a memory ``1 / (1 - b1)`` that grows with the run up to that of `b1`.
+    """The decay of step `count`, from 1, for a memory that grows with the run up to that of `b1`, ``1 / (1 - b1)``.
 
     The first steps average all gradients alike, so that the weights sum to 1 and leave no bias to correct.
     """
     t = count.astype(dtype)
-    memory = jnp.minimum(t, _FIRST_MEMORY + _SHARE_OF_RUN * t)
+    growth = jnp.maximum(1 / (1 - b1) - _FIRST_MEMORY, 0) / _GROWING_STEPS
+    memory = jnp.minimum(t, _FIRST_MEMORY + growth * t)
     return jnp.minimum(b1, 1 - 1 / memory)
 
 
