@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import optax_adahessian as oah
 
 Settings = dict[str, Any]  # numbers, texts and bools by name, with "learning_rate" the peak of the schedule
 
-BASELINE, OURS = "AdamW", "AdaHessian"
+BASELINE, SAME_MOMENTUM, OURS = "AdamW", "AdamW, same momentum", "AdaHessian"
 TUNING_RUNS = 12
 FACTORS = (0.6, 1.6)  # of the last round: rates beside the best
 AVERAGES = {"none": oah.SpatialAverage.none(), "rows": oah.SpatialAverage.rows("HWIO")}
@@ -61,6 +60,20 @@ def _sophia(learning_rate: Any, **settings: Any) -> optax.GradientTransformation
     return optax.contrib.sophia(learning_rate, update_interval=10, **settings)
 
 
+def _adamw_same_momentum(learning_rate: Any, weight_decay: Any, **settings: Any) -> optax.GradientTransformation:
+    """AdamW with AdaHessian's momentum: its denominator is the root mean square of what it takes for the diagonal."""
+    tx = optax.chain(
+        oah.scale_by_adahessian(time_average="rms", nesterov=True, **settings),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+    def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return tx.update(updates, state, params, hessian_diag=updates)
+
+    return optax.GradientTransformation(tx.init, update_fn)
+
+
 def _adahessian(learning_rate: Any, spatial_average: str, **settings: Any) -> optax.GradientTransformation:
     return oah.adahessian(learning_rate, spatial_average=AVERAGES[spatial_average], **settings)
 
@@ -68,8 +81,8 @@ def _adahessian(learning_rate: Any, spatial_average: str, **settings: Any) -> op
 _ADAMW = Optimizer(
     make=optax.adamw,
     lowest_rate=3e-4,
-    defaults={"b2": 0.999, "eps": 1e-8, "weight_decay": 1e-4},
-    rounds=(({"b2": 0.95}, {"b2": 0.98}), ({"eps": 1e-6}, {"eps": 1e-4})),
+    defaults={"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 1e-4},
+    rounds=(({"b1": 0.95},), ({"b2": 0.95}, {"b2": 0.98}), ({"eps": 1e-4},)),
 )
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -81,7 +94,11 @@ OPTIMIZERS: dict[str, Optimizer] = {
         static=("nesterov",),
     ),
     BASELINE: _ADAMW,
-    "NAdamW": _ADAMW._replace(make=functools.partial(optax.adamw, nesterov=True)),
+    SAME_MOMENTUM: _ADAMW._replace(
+        make=_adamw_same_momentum,
+        defaults=_ADAMW.defaults | {"b1": 0.95},
+        rounds=(({"b1": 0.99},), *_ADAMW.rounds[1:]),
+    ),
     "Sophia": Optimizer(
         make=_sophia,
         lowest_rate=2e-4,
@@ -91,10 +108,11 @@ OPTIMIZERS: dict[str, Optimizer] = {
     ),
     OURS: Optimizer(
         make=_adahessian,
-        lowest_rate=0.05,
-        defaults={"max_step": 0.004, "update_interval": 50, "spatial_average": "none"},
+        lowest_rate=0.1,
+        defaults={"b1": 0.95, "max_step": 0.004, "update_interval": 50, "spatial_average": "none"},
         rounds=(
-            ({"max_step": 0.002}, {"max_step": 0.01}),
+            ({"b1": 0.99},),
+            ({"max_step": 0.002},),
             ({"spatial_average": "rows"},),
             ({"update_interval": 10},),
         ),

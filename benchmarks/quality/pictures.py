@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.quality.optimizers import BASELINE, OPTIMIZERS, OURS
+from benchmarks.quality.optimizers import BASELINE, OPTIMIZERS, OURS, SAME_MOMENTUM
 from benchmarks.quality.summary import Loss, Runs, curve_at_equal, losses_by_rate, select, summarize
 from benchmarks.quality.task import Task
 from optax_adahessian.analysis.palette import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, VERMILLION, label, new_figure
 
-COLORS = {"SGD": PURPLE, BASELINE: VERMILLION, "NAdamW": ORANGE, "Sophia": GREEN, OURS: BLUE}
+COLORS = {"SGD": PURPLE, BASELINE: VERMILLION, SAME_MOMENTUM: ORANGE, "Sophia": GREEN, OURS: BLUE}
 STYLES = {name: {"color": COLORS[name], "marker": marker} for name, marker in zip(OPTIMIZERS, MARKERS, strict=False)}
 
 FAR = 3.0  # times AdamW's loss: the right edge of the summary

@@ -31,5 +31,5 @@ def task() -> Task:
         validation=validation,
         test=test,
         steps=2000,
-        repeats=4,
+        repeats=8,
     )

@@ -27,5 +27,5 @@ def task() -> Task:
         validation=validation,
         test=test,
         steps=250,
-        repeats=4,
+        repeats=8,
     )
