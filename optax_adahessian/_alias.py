@@ -39,7 +39,8 @@ def adahessian(
 
     .. math::
 
-        \beta_{1,t} &= \min(\beta_1, 1 - 1 / m_t), \quad m_t = \min(t, 6 + t / 100) \\
+        \beta_{1,t} &= \min(\beta_1, 1 - 1 / m_t), \quad m_t = \min(t, 3 + (M - 3) \, t / 1000),
+            \quad M = \max(3, 1 / (1 - \beta_1)) \\
         \mu_t &= \beta_{1,t} \mu_{t-1} + (1 - \beta_{1,t}) g_t \\
         \tilde\mu_t &= \beta_{1,t} \mu_t + (1 - \beta_{1,t}) g_t \\
         \nu_t &= \beta_2^D \nu_{t-1} + (1 - \beta_2^D) \bar h_t \\
@@ -82,7 +83,8 @@ def adahessian(
 
     Args:
       learning_rate: a number or an optax schedule; unit: none with ``hessian_power=1``, where 1 is Newton's step.
-      b1: decay of the first moment, per step; with `nesterov` the limit of it.
+      b1: decay of the first moment, per step; with `nesterov` what it comes to. 0.99 is better on smooth problems whose
+        curvatures differ much, and worse where gradients are noisy.
       b2: decay of the second moment, per step.
       eps: added to the denominator outside of the root and of the power; unit: that of the curvature (for k = 1).
         The default is far below any curvature that matters, and `max_step` bounds what a small one leads to. The
@@ -98,9 +100,9 @@ def adahessian(
         value last; "rms" is the root of the average square, the paper's. The mean has the noise of all estimates in
         reach of b2, so that a long memory is good for it.
       nesterov: Nesterov's momentum: the gradient of the step is weighted once more, which looks a step ahead, and the
-        memory of the average, :math:`1 / (1 - \beta_{1,t})` steps, grows with the run up to that of `b1`: all steps
-        at first, and from the sixth on a hundredth of a step in each. Both constants are heuristics. False is a
-        constant `b1` without look-ahead. In `optax.adam` the argument of this name is the look-ahead alone.
+        memory of the average, :math:`1 / (1 - \beta_{1,t})` steps, grows from 3 steps to that of `b1` within the first
+        1,000. Both numbers are heuristics. False is a constant `b1` without look-ahead; 0.9 is usual there. In
+        `optax.adam` the argument of this name is the look-ahead alone.
       max_step: the longest step of any entry, before decay and in the unit of the parameters; or None. It takes over
         from the learning rate where the curvature is small beside the gradient; compare it with a learning rate of
         Adam's.

@@ -37,7 +37,7 @@ _INTERVALS: dict[str, Settings] = {
 }
 _DECAYS: dict[str, Settings] = {f"b2 {b2}": {"b2": b2} for b2 in (0.95, 0.98, 0.99, 0.995, 0.999)}
 _BOUND: Settings = {"eps": 1e-12, "max_step": 0.004, "start": "at once"}
-_MOMENTA = [(name, b1) for name in ("Nesterov", "constant") for b1 in (0.9, 0.95, 0.98)]
+_MOMENTA = [(name, b1) for name in ("Nesterov", "constant") for b1 in (0.9, 0.95, 0.98, 0.99)]
 _EPS: dict[str, Settings] = {
     f"eps {eps}, loss times {scale:g}": {"eps": float(eps), "loss_scale": scale}
     for scale in (1.0, 1e-3)
