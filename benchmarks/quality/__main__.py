@@ -1,8 +1,8 @@
 """Which optimizer trains better at equal cost: five optimizers, tuned alike, on six tasks.
 
 First the seconds of a step are measured, one after the other. Then every optimizer tries, on every task, twelve
-settings, each with two seeds, or eight where seeds differ much, and in the seconds that AdamW takes; the best on the
-validation part runs from three or twelve other seeds and over a grid of learning rates. All that is reported is
+settings, each with two seeds, or more where seeds differ much, and in the seconds that AdamW takes; the best on the
+validation part runs from half as many more other seeds and over a grid of learning rates. All that is reported is
 measured on the test part. Each finished run is a line of quality.jsonl in --out: Ctrl-C ends the run, and the same
 command goes on with it.
 
