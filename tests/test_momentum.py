@@ -71,7 +71,7 @@ def test_the_first_three_steps_average_all_gradients_alike():
     assert abs(states[3].mu - np.mean(grads)) > 1e-3  # the memory of step 4 is 3.028
 
 
-@pytest.mark.parametrize("b1", [0.0, 0.5, 0.75, 0.87, 0.9])
+@pytest.mark.parametrize("b1", [0.0, 0.5, 0.7, 0.87, 0.9])
 def test_the_memory_grows_up_to_that_of_b1(b1):
     """A momentum of 1 falls to the decay at a gradient of 0."""
     with jax.enable_x64(True):
