@@ -117,7 +117,15 @@ def _rates(ax: Axes, optimizer: str, runs: Runs) -> None:
 def _legend(figure: Figure, ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     entries = dict(zip(labels, handles, strict=True))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(STYLES), frameon=False)
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=len(STYLES),
+        frameon=False,
+        fontsize="small",
+        columnspacing=1.0,
+    )
 
 
 PICTURES = {"curves": curves, "rates": robustness, "summary": summary}
