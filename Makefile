@@ -18,7 +18,7 @@ test: $(VENV)/test
 matrix: $(VENV)/test
 	$(RUN) tests/version_matrix.py
 
-# An hour and a half on a machine that does nothing else.
+# Two hours on a machine that does nothing else.
 bench: $(VENV)/bench
 	$(RUN) -m benchmarks.flops
 	$(RUN) -m benchmarks.cost

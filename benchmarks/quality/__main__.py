@@ -2,12 +2,12 @@
 
 First the seconds of a step are measured, one after the other. Then every optimizer tries, on every task, twelve
 settings, each with two seeds, or more where seeds differ much, and in the seconds that AdamW takes; the best on the
-validation part runs from half as many more other seeds and over a grid of learning rates. All that is reported is
+validation part runs from other seeds, three for every two, and over a grid of learning rates. All that is reported is
 measured on the test part. Each finished run is a line of quality.jsonl in --out: Ctrl-C ends the run, and the same
 command goes on with it.
 
 examples:
-  python -m benchmarks.quality                      the whole set: half an hour to two hours on two cores
+  python -m benchmarks.quality                      the whole set: one to two hours on two cores
   python -m benchmarks.quality --quick              minutes: a tenth of the steps, few settings; does it work?
   python -m benchmarks.quality --tasks mlp poisson --optimizers AdamW AdaHessian
   python -m benchmarks.quality --from out/quality.jsonl --publish
