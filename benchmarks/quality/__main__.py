@@ -7,7 +7,7 @@ measured on the test part. Each finished run is a line of quality.jsonl in --out
 command goes on with it.
 
 examples:
-  python -m benchmarks.quality                      the whole set: one to two hours on two cores
+  python -m benchmarks.quality                      the whole set: three quarters of an hour on two cores
   python -m benchmarks.quality --quick              minutes: a tenth of the steps, few settings; does it work?
   python -m benchmarks.quality --tasks mlp poisson --optimizers AdamW AdaHessian
   python -m benchmarks.quality --from out/quality.jsonl --publish
