@@ -17,11 +17,16 @@ def numpy_block_mean(x, block):
     return out
 
 
+def growing_memory(t, b1):
+    """The steps that Nesterov's momentum may reach back at step t: all at first, then 3 and more up to those of b1."""
+    return np.minimum(t, 3 + np.maximum(1 / (1 - b1) - 3, 0) * t / 1000)
+
+
 def numpy_rule(grads, diags, blocks, *, b1, b2, eps, hessian_power, signed=False, time_average="rms", nesterov=False):
     """The updates of every step, for lists of leaves; a diagonal of None is a step without an estimate."""
     mu, nu, weight, since = [0.0] * len(blocks), [0.0] * len(blocks), 0.0, 0
     for t, (g, h) in enumerate(zip(grads, diags, strict=True), start=1):
-        decay = min(b1, 1 - 1 / min(t, 3 + max(1 / (1 - b1) - 3, 0) * t / 1000)) if nesterov else b1
+        decay = min(b1, 1 - 1 / growing_memory(t, b1)) if nesterov else b1
         mu, since = [decay * m + (1 - decay) * x for m, x in zip(mu, g, strict=True)], since + 1
         if nesterov:
             numerators = [decay * m + (1 - decay) * x for m, x in zip(mu, g, strict=True)]

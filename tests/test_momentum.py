@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from rule_model import numpy_rule
+from rule_model import growing_memory, numpy_rule
 
 import optax_adahessian as oah
 
@@ -14,9 +14,8 @@ EPS = float(jnp.finfo(jnp.float32).eps)
 
 
 def memory(t, b1):
-    """Steps that the average reaches back at step t: all at first, then 3, growing to those of b1 in 1,000 steps."""
-    full = 1 / (1 - b1)
-    return np.minimum(np.minimum(t, 3 + np.maximum(full - 3, 0) * t / 1000), full)
+    """The steps that the average reaches back at step t."""
+    return np.minimum(growing_memory(t, b1), 1 / (1 - b1))
 
 
 def momentum(b1):

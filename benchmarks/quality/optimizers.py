@@ -60,13 +60,9 @@ def _sophia(learning_rate: Any, **settings: Any) -> optax.GradientTransformation
     return optax.contrib.sophia(learning_rate, update_interval=10, **settings)
 
 
-def _adamw_same_momentum(learning_rate: Any, weight_decay: Any, **settings: Any) -> optax.GradientTransformation:
+def _adamw_same_momentum(learning_rate: Any, **settings: Any) -> optax.GradientTransformation:
     """AdamW with AdaHessian's momentum: its denominator is the root mean square of what it takes for the diagonal."""
-    tx = optax.chain(
-        oah.scale_by_adahessian(time_average="rms", nesterov=True, **settings),
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_learning_rate(learning_rate),
-    )
+    tx = oah.adahessian(learning_rate, time_average="rms", max_step=None, **settings)
 
     def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return tx.update(updates, state, params, hessian_diag=updates)
