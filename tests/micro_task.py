@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.quality.task import Task, sampler, three_parts
+from benchmarks.quality.task import Task, splits
 
 STEPS = 20
 
@@ -23,15 +23,12 @@ def micro_task(losses_traced=None):
         x, y = batch
         return jnp.mean((x @ params["kernel"] - y) ** 2)
 
-    train, validation, test = three_parts(x, y)
     return Task(
         title="Micro",
         init=lambda key: {"kernel": jax.random.normal(key, (10,))},
         loss_fn=loss_fn,
-        batch_at=sampler(train, 16),
+        data=splits(16, x, y),
         measure=loss_fn,
         metric="squared error",
-        validation=validation,
-        test=test,
         steps=STEPS,
     )

@@ -152,7 +152,7 @@ def test_tasks_begin_finite_and_descend(name):
         rate = 0.01 * loss / sum(jnp.sum(g * g) for g in jax.tree.leaves(grads))
         return loss, task.loss_fn(jax.tree.map(lambda p, g: p - rate * g, params, grads), batch)
 
-    before, after = losses(jax.random.key(0), task.batch_at(np.random.default_rng(0)))
+    before, after = losses(jax.random.key(0), task.data(0).batch_at(np.random.default_rng(0)))
     assert math.isfinite(before)
     assert after < before
 

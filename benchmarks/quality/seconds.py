@@ -52,7 +52,7 @@ def missing(records: Sequence[dict[str, Any]], task: str, optimizers: Iterable[s
 def measure(name: str, task: Task, wanted: Iterable[tuple[str, Settings]], plan: Plan) -> list[dict[str, Any]]:
     """Seconds of a step, and their ratio to AdamW's, of each optimizer and structure. One batch."""
     wanted = list(wanted)
-    batch = jax.device_put(task.batch_at(np.random.default_rng(0)))
+    batch = jax.device_put(task.data(0).batch_at(np.random.default_rng(0)))
     trainers = {optimizer: Trainer(task, OPTIMIZERS[optimizer]) for optimizer in (BASELINE, *dict(wanted))}
     subjects = {_label(*pair): _subject(trainers[pair[0]], pair[1], batch) for pair in [*wanted, (BASELINE, {})]}
     for subject in subjects.values():

@@ -9,34 +9,43 @@ import jax
 import numpy as np
 
 
+class Data(NamedTuple):
+    """Three parts. Settings are chosen on `validation`, results are reported on `test`."""
+
+    batch_at: Callable[[np.random.Generator], Any]  # a random batch of the training part
+    validation: Any
+    test: Any
+
+
 class Task(NamedTuple):
-    """A model with its data in three parts. Settings are chosen on `validation`, results are reported on `test`."""
+    """A model and its data."""
 
     title: str
     init: Callable[[jax.Array], Any]  # parameters from a key
     loss_fn: Callable[[Any, Any], jax.Array]  # loss_fn(params, batch), which is trained
-    batch_at: Callable[[np.random.Generator], Any]  # a random batch of the training part
+    data: Callable[[int], Data]  # of a seed
     measure: Callable[[Any, Any], jax.Array]  # measure(params, part), which is reported
     metric: str  # its name and unit
-    validation: Any
-    test: Any
     steps: int  # of AdamW; its seconds are what every optimizer gets
     repeats: int = 1  # times the number of seeds, where one setting's runs differ more than the optimizers do
 
 
-def three_parts(*arrays: np.ndarray) -> tuple[Any, Any, Any]:
-    """A random 60% to train on, 20% to choose settings on and 20% to report, the same in every run."""
-    order = np.random.default_rng(0).permutation(len(arrays[0]))
-    first, second = len(order) * 6 // 10, len(order) * 8 // 10
-    train, validation, test = np.split(order, [first, second])
-    return tuple(tuple(array[rows] for array in arrays) for rows in (train, validation, test))
+def splits(batch_size: int, *arrays: np.ndarray) -> Callable[[int], Data]:
+    """A fifth to report on, the same for every seed, and of the rest a random quarter to choose settings on.
 
+    So a setting is chosen by the mean over as many validation parts as there are seeds, and not by the whims of one.
+    """
+    rest, test = np.split(np.random.default_rng(0).permutation(len(arrays[0])), [len(arrays[0]) * 8 // 10])
 
-def sampler(train: Any, batch_size: int) -> Callable[[np.random.Generator], Any]:
-    """Batches of random examples, none twice in a batch."""
+    def data(seed: int) -> Data:
+        train, validation = np.split(np.random.default_rng(seed).permutation(rest), [len(rest) * 3 // 4])
 
-    def batch_at(rng: np.random.Generator) -> Any:
-        rows = rng.choice(len(train[0]), batch_size, replace=False)
-        return tuple(array[rows] for array in train)
+        def batch_at(rng: np.random.Generator) -> Any:
+            return of_rows(rng.choice(train, batch_size, replace=False))
 
-    return batch_at
+        return Data(batch_at, of_rows(validation), of_rows(test))
+
+    def of_rows(rows: np.ndarray) -> Any:
+        return tuple(array[rows] for array in arrays)
+
+    return data

@@ -111,20 +111,20 @@ class Trainer:
         self, settings: Settings, seed: int, steps: int, evaluations: int = 0, due: Due = due_at_once
     ) -> dict[str, Any]:
         """Losses on validation and test part, the latter also at so many steps on the way; None where it diverged."""
-        loop, rng = Loop(self, settings, seed, steps, due), np.random.default_rng(seed)
+        loop, rng, data = Loop(self, settings, seed, steps, due), np.random.default_rng(seed), self.task.data(seed)
         points = np.unique(np.linspace(0, steps, evaluations + 1).round().astype(int))[1:].tolist()
         curve: list[float | None] = []
         while loop.t < steps:
-            loss = loop.step(self.task.batch_at(rng))
+            loss = loop.step(data.batch_at(rng))
             if loop.t % WAIT == 0 and math.isnan(loss):
                 break
             if loop.t in points:
-                curve.append(self._loss(loop, self.task.test))
+                curve.append(self._loss(loop, data.test))
         diverged = loop.t < steps
         curve += [None] * (len(points) - len(curve))
         return {
-            "validation": None if diverged else self._loss(loop, self.task.validation),
-            "test": None if diverged else self._loss(loop, self.task.test),
+            "validation": None if diverged else self._loss(loop, data.validation),
+            "test": None if diverged else self._loss(loop, data.test),
             "curve": {"steps": points, "test": curve},
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from benchmarks.quality.task import Task, sampler, three_parts
+from benchmarks.quality.task import Task, splits
 from benchmarks.quality.tasks.layers import dense, digits, init_dense
 
 SIZES = (64, 128, 64, 16, 64, 128, 64)
@@ -18,15 +18,12 @@ def task() -> Task:
         (images,) = batch
         return jnp.mean(jnp.sum((dense(params, images) - images) ** 2, axis=1))
 
-    train, validation, test = three_parts(digits()[0])
     return Task(
         title="Deep autoencoder, digits",
         init=lambda key: init_dense(key, SIZES),
         loss_fn=loss_fn,
-        batch_at=sampler(train, 128),
+        data=splits(128, digits()[0]),
         measure=loss_fn,
         metric="squared error per image",
-        validation=validation,
-        test=test,
         steps=1500,
     )

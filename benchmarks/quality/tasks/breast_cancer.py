@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from sklearn.datasets import load_breast_cancer
 
-from benchmarks.quality.task import Task, sampler, three_parts
+from benchmarks.quality.task import Task, splits
 
 
 def task() -> Task:
@@ -20,16 +20,13 @@ def task() -> Task:
         return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels))
 
     features, labels = load_breast_cancer(return_X_y=True)
-    train, validation, test = three_parts(np.float32(features), np.float32(labels))
     return Task(
         title="Logistic regression, breast cancer",
         init=lambda key: {"kernel": jnp.zeros(30), "bias": jnp.zeros([])},
         loss_fn=loss_fn,
-        batch_at=sampler(train, 64),
+        data=splits(64, np.float32(features), np.float32(labels)),
         measure=loss_fn,
         metric="cross-entropy",
-        validation=validation,
-        test=test,
         steps=2000,
         repeats=8,
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.models import cross_entropy, normal
-from benchmarks.quality.task import Task, sampler, three_parts
+from benchmarks.quality.task import Task, splits
 from benchmarks.quality.tasks.layers import dense, digits, init_dense
 
 
@@ -36,16 +36,13 @@ def _loss(params: Any, batch: Any) -> jax.Array:
 
 def task() -> Task:
     """Two 3 x 3 convolutions, the second with stride 2, and two dense layers, SiLU; mean cross-entropy."""
-    train, validation, test = three_parts(*digits())
     return Task(
         title="Convolutional net, digits",
         init=_init,
         loss_fn=_loss,
-        batch_at=sampler(train, 128),
+        data=splits(128, *digits()),
         measure=_loss,
         metric="cross-entropy",
-        validation=validation,
-        test=test,
         steps=250,
         repeats=16,
     )

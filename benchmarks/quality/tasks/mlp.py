@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from benchmarks.models import cross_entropy
-from benchmarks.quality.task import Task, sampler, three_parts
+from benchmarks.quality.task import Task, splits
 from benchmarks.quality.tasks.layers import dense, digits, init_dense
 
 
@@ -16,16 +16,13 @@ def task() -> Task:
         images, labels = batch
         return cross_entropy(dense(params, images), labels)
 
-    train, validation, test = three_parts(*digits())
     return Task(
         title="MLP, digits",
         init=lambda key: init_dense(key, (64, 64, 64, 10)),
         loss_fn=loss_fn,
-        batch_at=sampler(train, 128),
+        data=splits(128, *digits()),
         measure=loss_fn,
         metric="cross-entropy",
-        validation=validation,
-        test=test,
         steps=250,
         repeats=8,
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.quality.task import Task
+from benchmarks.quality.task import Data, Task
 from benchmarks.quality.tasks.layers import dense, init_dense
 
 POINTS = 128  # inside, and on the boundary, of a batch
@@ -59,15 +59,14 @@ def _batch_at(rng: np.random.Generator) -> Any:
 def task() -> Task:
     """Two hidden layers of 32, tanh; trained on residuals, reported by the relative error of the solution."""
     rng = np.random.default_rng(0)
+    data = Data(_batch_at, validation=rng.random((1000, 2), np.float32), test=rng.random((1000, 2), np.float32))
     return Task(
         title="Physics-informed net, Poisson",
         init=lambda key: init_dense(key, (2, 32, 32, 1)),
         loss_fn=_loss,
-        batch_at=_batch_at,
+        data=lambda seed: data,
         measure=_relative_error,
         metric="relative error of the solution",
-        validation=rng.random((1000, 2), np.float32),
-        test=rng.random((1000, 2), np.float32),
         steps=2000,
         repeats=4,
     )

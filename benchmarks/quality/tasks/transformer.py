@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from benchmarks.models import transformer
-from benchmarks.quality.task import Task
+from benchmarks.quality.task import Data, Task
 
 LENGTH = 32
 EVALUATED = 256  # windows of the validation and of the test part
@@ -32,14 +32,16 @@ def task() -> Task:
     def loss_fn(params, batch) -> jax.Array:
         return model(jax.random.key(0)).loss_fn(params, batch)  # what is drawn besides is never computed
 
+    def batch_at(rng: np.random.Generator) -> np.ndarray:
+        return windows(train, rng.integers(len(train) - LENGTH, size=8))
+
+    data = Data(batch_at, spread(validation), spread(test))
     return Task(
         title="Character transformer, help texts",
         init=lambda key: model(key).params,
         loss_fn=loss_fn,
-        batch_at=lambda rng: windows(train, rng.integers(len(train) - LENGTH, size=8)),
+        data=lambda seed: data,
         measure=loss_fn,
         metric="cross-entropy per character",
-        validation=spread(validation),
-        test=spread(test),
         steps=500,
     )
