@@ -16,7 +16,7 @@ from optax_adahessian._transform import scale_by_adahessian
 
 def adahessian(
     learning_rate: optax.ScalarOrSchedule = 0.15,
-    b1: jax.typing.ArrayLike = 0.95,
+    b1: jax.typing.ArrayLike = 0.99,
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-12,
     hessian_power: jax.typing.ArrayLike = 1.0,
@@ -39,8 +39,8 @@ def adahessian(
 
     .. math::
 
-        \beta_{1,t} &= \min(\beta_1, 1 - 1 / m_t), \quad m_t = \min(t, 3 + (M - 3) \, t / 1000),
-            \quad M = \max(3, 1 / (1 - \beta_1)) \\
+        m_t &= \min(\max(m_{t-1} - \cos(g_t, \mu_{t-1}) / 5, 3), 1 / (1 - \beta_1)), \quad m_0 = 3 \\
+        \beta_{1,t} &= \min(\beta_1, 1 - 1 / \min(m_t, t)) \\
         \mu_t &= \beta_{1,t} \mu_{t-1} + (1 - \beta_{1,t}) g_t \\
         \tilde\mu_t &= \beta_{1,t} \mu_t + (1 - \beta_{1,t}) g_t \\
         \nu_t &= \beta_2^D \nu_{t-1} + (1 - \beta_2^D) \bar h_t \\
@@ -48,7 +48,8 @@ def adahessian(
             \quad \text{of which no entry is longer than } \rho \\
         w_t &= w_{t-1} - s_t - \alpha_t \lambda w_{t-1}
 
-    where the hat divides by the summed weight of the estimates in :math:`\nu_t`. An estimate stands for all the steps
+    where the cosine is that of the angle between the two trees as one vector each, 0 where one of them is zero, and the
+    hat divides by the summed weight of the estimates in :math:`\nu_t`. An estimate stands for all the steps
     since the one before, so that :math:`\beta_2` keeps its meaning per step whatever the interval.
 
     This is the paper's method with three changes, measured one by one in the documentation's studies: the estimates are

@@ -1,4 +1,4 @@
-"""The two moments and the direction they give, leaf by leaf."""
+"""The second moment and the direction that the two give, leaf by leaf."""
 
 from __future__ import annotations
 
@@ -78,33 +78,6 @@ def all_finite(tree: Any) -> jax.Array:
     for leaf in jax.tree.leaves(tree):
         finite &= jnp.all(jnp.isfinite(leaf))
     return finite
-
-
-# Of Nesterov's momentum: how many steps it reaches back at the start, and after how many it reaches as far as `b1`.
-# Heuristics, chosen on the tasks of the documentation's results.
-_FIRST_MEMORY, _GROWING_STEPS = 3.0, 1000
-
-
-def growing_decay(b1: Any, count: jax.Array, dtype: Any) -> jax.Array:
-    """The decay of step `count`, from 1, for a memory that grows with the run up to that of `b1`, ``1 / (1 - b1)``.
-
-    The first steps average all gradients alike, so that the weights sum to 1 and leave no bias to correct.
-    """
-    t = count.astype(dtype)
-    growth = jnp.maximum(1 / (1 - b1) - _FIRST_MEMORY, 0) / _GROWING_STEPS
-    memory = jnp.minimum(t, _FIRST_MEMORY + growth * t)
-    return jnp.minimum(b1, 1 - 1 / memory)
-
-
-def first_moment(updates: Any, mu: Any, b1: Any) -> Any:
-    """``b1 mu + (1 - b1) g``, not yet rounded to the dtype it is stored in."""
-
-    def of_leaf(g: jax.Array, m: jax.Array) -> jax.Array:
-        dtype = accumulator(g)
-        decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
-        return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
-
-    return jax.tree.map(of_leaf, updates, mu)
 
 
 def powered_root(nu: Any, nu_weight: jax.Array, hessian_power: Any) -> Any:

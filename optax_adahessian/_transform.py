@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adahessian import _moments
+from optax_adahessian import _moments, _momentum
 from optax_adahessian._checks import (
     check_choice,
     check_flag,
@@ -34,6 +34,7 @@ class ScaleByAdaHessianState(NamedTuple):
     last_estimate: jax.Array  # shape=(), dtype=int32: `count` after the step of the last accepted estimate, else 0
     nu_weight: jax.Array  # shape=(), dtype=float32 (float64 beside float64 leaves): summed weight of the estimates
     rejected: jax.Array  # shape=(), dtype=int32: estimates rejected as not finite
+    memory: jax.Array  # shape=(), dtype of `nu_weight`: steps that Nesterov's momentum reaches back
     mu: optax.Updates  # shapes of the parameters, dtype=`mu_dtype` or theirs
     nu: optax.Updates  # mean of d^2 or of h, one entry per block, dtype=float32 (float64 for float64 leaves)
     estimator: optax.OptState  # of `hessian_diagonal_fn`
@@ -90,11 +91,13 @@ def scale_by_adahessian(
         # Python numbers become arrays; abstract leaves, which cannot, have shape and dtype already.
         params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
         nu = _moments.zero_second_moment(params, spatial_average)
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(nu))
         return ScaleByAdaHessianState(
             count=jnp.zeros([], jnp.int32),
             last_estimate=jnp.zeros([], jnp.int32),
-            nu_weight=jnp.zeros([], jnp.result_type(jnp.float32, *jax.tree.leaves(nu))),
+            nu_weight=jnp.zeros([], dtype),
             rejected=jnp.zeros([], jnp.int32),
+            memory=jnp.full([], _momentum.FIRST_MEMORY, dtype),
             mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype or jnp.result_type(p)), params),
             nu=nu,
             estimator=estimator.init(params),
@@ -118,6 +121,18 @@ def scale_by_adahessian(
             rejected=jnp.where(accepted, state.rejected, optax.safe_increment(state.rejected)),
             nu=jax.tree.map(average, state.nu, curvature),
         )
+
+    def momentum(
+        updates: optax.Updates, state: ScaleByAdaHessianState, count: jax.Array
+    ) -> tuple[optax.Updates, jax.Array, optax.Updates, jax.Array]:
+        """The numerator and its weight, and the new `mu`, not yet rounded, and `memory`."""
+        if not nesterov:
+            mu = _momentum.first_moment(updates, state.mu, b1)
+            return mu, _moments.ema_weight(b1, count, state.nu_weight.dtype), mu, state.memory
+        memory = _momentum.adapted_memory(state.memory, updates, state.mu, b1)
+        decay = _momentum.decay_of(memory, b1, count)
+        mu = _momentum.first_moment(updates, state.mu, decay)
+        return _momentum.first_moment(updates, mu, decay), jnp.ones([]), mu, memory  # looks a step ahead
 
     def update_fn(
         updates: optax.Updates,
@@ -152,18 +167,14 @@ def scale_by_adahessian(
             folded = fold(folded, matching_diag(hessian_diag, updates))
 
         count = optax.safe_increment(state.count)
-        if nesterov:
-            decay = _moments.growing_decay(b1, count, state.nu_weight.dtype)
-            mu = _moments.first_moment(updates, state.mu, decay)
-            numerator, weight = _moments.first_moment(updates, mu, decay), jnp.ones([])  # looks a step ahead
-        else:
-            mu = _moments.first_moment(updates, state.mu, b1)
-            numerator, weight = mu, _moments.ema_weight(b1, count, state.nu_weight.dtype)
+        numerator, weight, mu, memory = momentum(updates, state, count)
         of_average = _moments.powered_root if time_average == "rms" else _moments.powered_magnitude
         nu_root = of_average(folded.nu, folded.nu_weight, hessian_power)
         return (
             _moments.directions(updates, numerator, weight, nu_root, eps, spatial_average),
-            folded._replace(count=count, mu=jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu)),
+            folded._replace(
+                count=count, mu=jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu), memory=memory
+            ),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

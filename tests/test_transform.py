@@ -105,7 +105,7 @@ def test_the_defaults():
         "hessian_diagonal_fn": None,
     }
     assert defaults(oah.scale_by_adahessian) == scaling
-    bounded = {"b1": 0.95, "eps": 1e-12, "time_average": "mean", "nesterov": True, "max_step": 0.004}
+    bounded = {"b1": 0.99, "eps": 1e-12, "time_average": "mean", "nesterov": True, "max_step": 0.004}
     assert defaults(oah.adahessian) == scaling | bounded | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
 
 

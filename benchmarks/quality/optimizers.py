@@ -92,8 +92,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
     BASELINE: _ADAMW,
     SAME_MOMENTUM: _ADAMW._replace(
         make=_adamw_same_momentum,
-        defaults=_ADAMW.defaults | {"b1": 0.95},
-        rounds=(({"b1": 0.99},), *_ADAMW.rounds[1:]),
+        defaults=_ADAMW.defaults | {"b1": 0.99},
+        rounds=(({"b1": 0.95},), *_ADAMW.rounds[1:]),
     ),
     "Sophia": Optimizer(
         make=_sophia,
@@ -105,9 +105,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
     OURS: Optimizer(
         make=_adahessian,
         lowest_rate=0.1,
-        defaults={"b1": 0.95, "max_step": 0.004, "update_interval": 50, "spatial_average": "none"},
+        defaults={"b1": 0.99, "max_step": 0.004, "update_interval": 50, "spatial_average": "none"},
         rounds=(
-            ({"b1": 0.99},),
+            ({"b1": 0.95},),
             ({"max_step": 0.002},),
             ({"spatial_average": "rows"},),
             ({"update_interval": 10},),

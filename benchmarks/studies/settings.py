@@ -17,7 +17,7 @@ from benchmarks.quality.training import due_at_once
 NO_BOUND = 1e30
 
 DEFAULTS: Settings = {
-    "b1": 0.95,
+    "b1": 0.99,
     "b2": 0.999,
     "eps": 1e-12,
     "hessian_power": 1.0,
