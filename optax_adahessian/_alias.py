@@ -84,8 +84,7 @@ def adahessian(
 
     Args:
       learning_rate: a number or an optax schedule; unit: none with ``hessian_power=1``, where 1 is Newton's step.
-      b1: decay of the first moment, per step; with `nesterov` what it comes to. 0.99 is better on smooth problems whose
-        curvatures differ much, and worse where gradients are noisy.
+      b1: decay of the first moment, per step; with `nesterov` the largest that it comes to.
       b2: decay of the second moment, per step.
       eps: added to the denominator outside of the root and of the power; unit: that of the curvature (for k = 1).
         The default is far below any curvature that matters, and `max_step` bounds what a small one leads to. The
@@ -101,9 +100,9 @@ def adahessian(
         value last; "rms" is the root of the average square, the paper's. The mean has the noise of all estimates in
         reach of b2, so that a long memory is good for it.
       nesterov: Nesterov's momentum: the gradient of the step is weighted once more, which looks a step ahead, and the
-        memory of the average, :math:`1 / (1 - \beta_{1,t})` steps, grows from 3 steps to that of `b1` within the first
-        1,000. Both numbers are heuristics. False is a constant `b1` without look-ahead; 0.9 is usual there. In
-        `optax.adam` the argument of this name is the look-ahead alone.
+        memory of the average, :math:`1 / (1 - \beta_{1,t})` steps, starts at 3, grows where gradients point against the
+        average and shrinks where they point along it. The 3 and the fifth of a step are heuristics. False is a constant
+        `b1` without look-ahead; 0.9 is usual there. In `optax.adam` the argument of this name is the look-ahead alone.
       max_step: the longest step of any entry, before decay and in the unit of the parameters; or None. It takes over
         from the learning rate where the curvature is small beside the gradient; compare it with a learning rate of
         Adam's.

@@ -15,7 +15,7 @@ CORE = [
     ["_losses", "_replicas", "_schedule", "_bound", "_presets", "_blocks", "_forward_mode", "_feed", "_probes"],
     ["_products", "_spatial"],
     ["_diagonal", "_moments"],
-    ["_curvature"],
+    ["_curvature", "_momentum"],
     ["_transform"],
     ["_alias"],
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import paper
 from hypothesis import strategies as st
-from rule_model import assert_within, model_and_bounds
+from rule_model import assert_memory_follows, assert_within, model_and_bounds
 from tree_strategies import DETERMINISTIC, Leaf, average_of, integers, poison, run, trees, typed
 
 HYPER = st.fixed_dictionaries(
@@ -41,11 +41,18 @@ def test_any_tree_follows_the_rule(tree, pattern, hyper, nesterov, signed, mu_dt
     grads, diags = [integers(rng, tree) for _ in pattern], list(estimates(pattern, rng, tree))
     average = average_of(tree, signed)
     tx = paper.scale_by_adahessian(**hyper, spatial_average=average, nesterov=nesterov, mu_dtype=mu_dtype)
-    expected = model_and_bounds(grads, diags, tree, mu_dtype, signed, nesterov, **hyper)
     with jax.enable_x64(True):
         steps = list(run(tx, tree, grads, diags))
+        states = [tx.init(typed(grads[0], tree)), *(state for _, state in steps)]
+    memories = [state.memory for state in states[1:]] if nesterov else None
+    expected = model_and_bounds(grads, diags, tree, mu_dtype, signed, memories, **hyper)
     for (updates, _), (right, bounds) in zip(steps, expected, strict=True):
         assert_within(updates, right, bounds)
+    for before, after, g in zip(states, states[1:], grads, strict=False):
+        if nesterov:
+            assert_memory_follows(after.memory, before, g, hyper["b1"])
+        else:
+            assert after.memory == before.memory
     updates, state = steps[-1]
     assert jax.tree.structure(updates) == jax.tree.structure(tree)
     assert [u.dtype for u in jax.tree.leaves(updates)] == [leaf.dtype for leaf in jax.tree.leaves(tree)]
@@ -88,8 +95,13 @@ def test_any_interval_follows_the_rule(pattern, interval, dense_start, hyper, ne
     diags = [h if estimated else None for h, estimated in zip(curvatures, due, strict=True)]
     with jax.enable_x64(True):
         state = paper.scale_by_adahessian(spatial_average=average_of(TREE)).init(typed(integers(rng, TREE), TREE))
-        expected = model_and_bounds(grads, diags, TREE, nesterov=nesterov, **hyper)
-        for g, c, (right, bounds) in zip(grads, curvatures, expected, strict=True):
+        steps = []
+        for g, c in zip(grads, curvatures, strict=True):
             updates, state = step(hyper, nesterov, interval, dense_start, typed(g, TREE), typed(c, TREE), state)
-            assert_within(updates, right, bounds)
+            steps.append((updates, state))
+    memories = [state.memory for _, state in steps] if nesterov else None
+    for (updates, _), (right, bounds) in zip(
+        steps, model_and_bounds(grads, diags, TREE, memories=memories, **hyper), strict=True
+    ):
+        assert_within(updates, right, bounds)
     assert state.estimator.draws == sum(due)

@@ -56,6 +56,7 @@ def test_the_fields_of_the_state():
         (".last_estimate", "int32()"),
         (".nu_weight", "float32()"),
         (".rejected", "int32()"),
+        (".memory", "float32()"),
         (".mu['half']", "bfloat16(2,)"),
         (".mu['kernel']", "float32(2, 4)"),
         (".nu['half']", "float32(2,)"),

@@ -29,7 +29,7 @@ from wrong_rules import (
     sum_over_probes,
 )
 
-from optax_adahessian import _curvature, _moments, _presets, _products
+from optax_adahessian import _curvature, _moments, _momentum, _presets, _products
 from optax_adahessian._blocks import block_mean
 
 # Recorded runs that tell the rules apart: (case, way, layout).
@@ -45,7 +45,7 @@ RULES = {
     "mu corrected as one step later": (direction(lambda g, m, w, r, eps: (m, 1 - 0.9 * (1 - w), r, eps)), MLP),
     "the gradient instead of mu": (direction(lambda g, m, w, r, eps: (g, jnp.ones_like(w), r, eps)), MLP),
     "mu without the factor 1 - b1": (
-        replacing(_moments, "first_moment", lambda _, g, mu, b1: jax.tree.map(lambda x, m: b1 * m + x, g, mu)),
+        replacing(_momentum, "first_moment", lambda _, g, mu, b1: jax.tree.map(lambda x, m: b1 * m + x, g, mu)),
         MLP,
     ),
     "nu not bias-corrected": (root(lambda v, w, k: jnp.sqrt(v) ** k), MLP),
