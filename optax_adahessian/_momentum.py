@@ -35,12 +35,12 @@ def adapted_memory(memory: jax.Array, updates: Any, mu: Any, b1: Any) -> jax.Arr
     return jnp.clip(memory - _GROWTH * _cosine(updates, mu, memory.dtype), FIRST_MEMORY, longest)
 
 
-def decay_of(memory: jax.Array, b1: Any, count: jax.Array) -> jax.Array:
+def decay_of(memory: jax.Array, count: jax.Array) -> jax.Array:
     """The decay of step `count`, from 1.
 
     The first steps average all gradients alike, so that the weights sum to 1 and leave no bias to correct.
     """
-    return jnp.minimum(b1, 1 - 1 / jnp.minimum(memory, count.astype(memory.dtype)))
+    return 1 - 1 / jnp.minimum(memory, count.astype(memory.dtype))
 
 
 def _cosine(a: Any, b: Any, dtype: Any) -> jax.Array:

@@ -130,7 +130,7 @@ def scale_by_adahessian(
             mu = _momentum.first_moment(updates, state.mu, b1)
             return mu, _moments.ema_weight(b1, count, state.nu_weight.dtype), mu, state.memory
         memory = _momentum.adapted_memory(state.memory, updates, state.mu, b1)
-        decay = _momentum.decay_of(memory, b1, count)
+        decay = _momentum.decay_of(memory, count)
         mu = _momentum.first_moment(updates, state.mu, decay)
         return _momentum.first_moment(updates, mu, decay), jnp.ones([]), mu, memory  # looks a step ahead
 
