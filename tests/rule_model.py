@@ -50,7 +50,7 @@ def numpy_rule(
     for t, (g, h) in enumerate(zip(grads, diags, strict=True), start=1):
         if nesterov:
             memory = adapted_memory(memory, g, mu, b1) if memories is None else float(memories[t - 1])
-        decay = min(b1, 1 - 1 / min(memory, t)) if nesterov else b1
+        decay = 1 - 1 / min(memory, t) if nesterov else b1
         mu, since = [decay * m + (1 - decay) * x for m, x in zip(mu, g, strict=True)], since + 1
         if nesterov:
             numerators = [decay * m + (1 - decay) * x for m, x in zip(mu, g, strict=True)]
@@ -77,9 +77,10 @@ def rounding(steps, dtype, mu_dtype, b1, b2, nesterov):
     Nesterov's momentum combines once more, in four operations, and its decay 1 - 1/m, of a memory m that both are
     given, is computed as well, with an error below 2 eps: in 1/m <= 1/2 there is a rounding of eps/2 of itself, and
     there are two of eps/4, of the difference and to the leaf's own dtype. (At the first step, m = 1, it is 0.) As
-    1 - decay >= 1/m >= 1/t, that is at most 2 t eps of 1 - decay, and 4 eps of a decay of 1/2 or more; a smaller one is
-    b1. The weight that the update gives to a gradient is a 1 - decay and a decay for every later step and the look
-    ahead: it is off by 4 t eps of itself at most. The model's own weight, in float64, is off by as many.
+    1 - decay >= 1/m >= 1/t, that is at most 2 t eps of 1 - decay, and 4 eps of a decay of 1/2 or more; a smaller one,
+    with the `b1` that are tested, is 0. The weight that the update gives to a gradient is a 1 - decay and a decay for
+    every later step and the look ahead: it is off by 4 t eps of itself at most. The model's own weight, in float64, is
+    off by as many.
     """
     float64 = float(np.finfo(float).eps)
     model = float64 / (1 - max(b1, b2))
@@ -98,8 +99,8 @@ def model_and_bounds(grads, diags, tree, mu_dtype=None, signed=False, memories=N
     leaves = jax.tree.leaves(tree)
     blocks = [leaf.block for leaf in leaves]
     nesterov = memories is not None
-    momentum = {"nesterov": nesterov, "memories": memories}
-    rule = functools.partial(numpy_rule, diags=diags, blocks=blocks, signed=signed, **momentum, **hyper)
+    hyper |= {"signed": signed, "nesterov": nesterov, "memories": memories}
+    rule = functools.partial(numpy_rule, diags=diags, blocks=blocks, **hyper)
     right, sizes = rule(grads), rule([list(map(np.abs, g)) for g in grads])
     for steps, (update, size) in enumerate(zip(right, sizes, strict=True), start=1):
         errors = [rounding(steps, leaf.dtype, mu_dtype, hyper["b1"], hyper["b2"], nesterov) for leaf in leaves]

@@ -100,8 +100,7 @@ def test_any_interval_follows_the_rule(pattern, interval, dense_start, hyper, ne
             updates, state = step(hyper, nesterov, interval, dense_start, typed(g, TREE), typed(c, TREE), state)
             steps.append((updates, state))
     memories = [state.memory for _, state in steps] if nesterov else None
-    for (updates, _), (right, bounds) in zip(
-        steps, model_and_bounds(grads, diags, TREE, memories=memories, **hyper), strict=True
-    ):
+    expected = model_and_bounds(grads, diags, TREE, memories=memories, **hyper)
+    for (updates, _), (right, bounds) in zip(steps, expected, strict=True):
         assert_within(updates, right, bounds)
     assert state.estimator.draws == sum(due)
