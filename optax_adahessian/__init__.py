@@ -1,25 +1,33 @@
 """AdaHessian for Optax: momentum over an average of the Hessian's diagonal."""
 
-from optax_adahessian._alias import adahessian
-from optax_adahessian._curvature import HutchinsonState, hutchinson, value_grad_and_hessian_diag
+from optax_adahessian._adahessian import ScaleByAdaHessianState, adahessian, scale_by_adahessian
+from optax_adahessian._estimate import (
+    HutchinsonState,
+    hutchinson,
+    refresh_due,
+    refresh_key,
+    value_grad_and_hessian_diag,
+)
+from optax_adahessian._momentum import AdaptiveNesterovState, adaptive_nesterov
 from optax_adahessian._probes import rademacher_like
 from optax_adahessian._products import exact_hessian_diag, hessian_vector_product
-from optax_adahessian._schedule import refresh_due
-from optax_adahessian._spatial import SpatialAverage
-from optax_adahessian._transform import ScaleByAdaHessianState, scale_by_adahessian
+from optax_adahessian._spatial_average import SpatialAverage
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveNesterovState",
     "HutchinsonState",
     "ScaleByAdaHessianState",
     "SpatialAverage",
     "adahessian",
+    "adaptive_nesterov",
     "exact_hessian_diag",
     "hessian_vector_product",
     "hutchinson",
     "rademacher_like",
     "refresh_due",
+    "refresh_key",
     "scale_by_adahessian",
     "value_grad_and_hessian_diag",
 ]

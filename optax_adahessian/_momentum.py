@@ -1,56 +1,119 @@
-"""The first moment: the average of the gradients, and how far it reaches back."""
+"""A momentum whose memory adapts to the gradients; it precedes any rule in a chain."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from optax_adahessian._moments import accumulator
+from optax_adahessian._errors import check_number
 
-# Of Nesterov's momentum: how many steps it reaches back at first, and how much the memory grows in a step whose
-# gradient points straight against the average. Heuristics, chosen on the tasks of the documentation's results.
-FIRST_MEMORY, _GROWTH = 3.0, 0.2
-
-
-def first_moment(updates: Any, mu: Any, b1: Any) -> Any:
-    """``b1 mu + (1 - b1) g``, not yet rounded to the dtype it is stored in."""
-
-    def of_leaf(g: jax.Array, m: jax.Array) -> jax.Array:
-        dtype = accumulator(g)
-        decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
-        return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
-
-    return jax.tree.map(of_leaf, updates, mu)
+# How many steps the average reaches back at first, and how much that grows in a step whose gradient points straight
+# against the average. Heuristics, chosen on six tasks of version 0.1, which the table in the docstring does not contain.
+_FIRST_MEMORY, _GROWTH = 3.0, 0.2
 
 
-def adapted_memory(memory: jax.Array, updates: Any, mu: Any, b1: Any) -> jax.Array:
-    """The steps that the average reaches back: more where the gradient points against it, up to those of `b1`.
+class AdaptiveNesterovState(NamedTuple):
+    """State of `adaptive_nesterov`: arrays only."""
 
-    It does so where the parameters swing to and fro across a valley. A longer memory averages the swings out, so that
-    what remains is the direction along the valley.
+    count: jax.Array  # type: ignore[assignment] # shape=(), dtype=int32: steps taken
+    memory: jax.Array  # shape=(), dtype=float32 (float64 beside float64 leaves): steps that the average reaches back
+    ema: optax.Updates  # shapes of the parameters, dtype=`accumulator_dtype` or theirs
+
+
+def adaptive_nesterov(
+    b1: jax.typing.ArrayLike = 0.99, *, accumulator_dtype: Any = None
+) -> optax.GradientTransformation:
+    r"""Nesterov's momentum with a memory that adapts: a heuristic of this project, and no part of AdaHessian.
+
+    It replaces the gradient :math:`g_t` by an average :math:`e_t` of gradients that looks one step ahead. With t
+    counted from 1,
+
+    .. math::
+
+        m_t &= \min(\max(m_{t-1} - \cos(g_t, e_{t-1}) / 5, 3), 1 / (1 - \beta_1)), \quad m_0 = 3 \\
+        \beta_t &= 1 - 1 / \min(m_t, t) \\
+        e_t &= \beta_t e_{t-1} + (1 - \beta_t) g_t \\
+        u_t &= \beta_t e_t + (1 - \beta_t) g_t
+
+    where :math:`u_t` is the update and the cosine is that of the angle between the two trees as one vector each (0 if
+    one of them is zero or not finite). The weights sum to 1, so there is no bias to correct. The memory :math:`m_t`
+    grows where gradients point against their average, as when the parameters swing across a valley, and shrinks where
+    they point along it. On pure noise it is a random walk reflected at 3: it hardly grows for many entries (1,000
+    entries: 3.7 after 20,000 steps), and grows for few (one entry: 43 after 100,000 steps).
+
+    The rule behind it needs no first moment of its own: ``b1=0``. Measured on five tasks, test loss relative to that of
+    AdamW with ``b2=0.98``, in per cent (negative is better), three seeds, rates tuned alike:
+
+    ======================================================  =====  =====  =====  =====  =====
+    rule                                                     A      B      C      D      E
+    ======================================================  =====  =====  =====  =====  =====
+    ``adahessian(b2=0.98, eps=1e-8)``, ``clip(0.01)``          0.0   -0.7   +2.1   -1.5     -7
+    the same after ``adaptive_nesterov``                      +2.3   -2.6   -2.3   +1.6     -1
+    ``adamw(b2=0.98)`` after ``adaptive_nesterov``            +0.7   -2.6   -3.3   +1.5    -59
+    ======================================================  =====  =====  =====  =====  =====
+
+    It helps where gradients are noisy or oscillate, and costs a few per cent elsewhere.
+
+    Args:
+      b1: limits the memory to :math:`1 / (1 - \beta_1)` steps.
+      accumulator_dtype: dtype of the average; that of the parameters by default.
+
+    Returns:
+      An `optax.GradientTransformation` with the state `AdaptiveNesterovState`. Updates have the gradients' dtypes.
+
+    Raises:
+      TypeError, ValueError: unless b1 is a number in [0, 1).
+
+    Example:
+      >>> import optax, optax_adahessian as oah
+      >>> rule = oah.adahessian(0.15, b1=0, b2=0.98, eps=1e-8)
+      >>> tx = optax.chain(oah.adaptive_nesterov(), rule, optax.clip(0.01))
+
+    Reference:
+      The look-ahead is that of Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016.
     """
-    longest = jnp.asarray(1 / (1 - b1), memory.dtype)
-    return jnp.clip(memory - _GROWTH * _cosine(updates, mu, memory.dtype), FIRST_MEMORY, longest)
+    check_number("b1", b1, high=1.0)
 
+    def init_fn(params: optax.Params) -> AdaptiveNesterovState:
+        ema = optax.tree.zeros_like(params, dtype=accumulator_dtype)
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(ema))
+        return AdaptiveNesterovState(count=jnp.zeros([], jnp.int32), memory=jnp.full([], _FIRST_MEMORY, dtype), ema=ema)
 
-def decay_of(memory: jax.Array, count: jax.Array) -> jax.Array:
-    """The decay of step `count`, from 1.
+    def update_fn(
+        updates: optax.Updates, state: AdaptiveNesterovState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, AdaptiveNesterovState]:
+        del params
+        count = optax.safe_increment(state.count)
+        longest = jnp.asarray(1 / (1 - b1), state.memory.dtype)
+        memory = state.memory - _GROWTH * _cosine(updates, state.ema, state.memory.dtype)
+        memory = jnp.clip(memory, _FIRST_MEMORY, longest)
+        decay = 1 - 1 / jnp.minimum(memory, count.astype(memory.dtype))
 
-    The first steps average all gradients alike, so that the weights sum to 1 and leave no bias to correct.
-    """
-    return 1 - 1 / jnp.minimum(memory, count.astype(memory.dtype))
+        def average(g: jax.Array, e: jax.Array) -> jax.Array:
+            dtype = jnp.promote_types(g.dtype, jnp.float32)
+            b = decay.astype(dtype)
+            return b * e.astype(dtype) + (1 - b) * g.astype(dtype)
+
+        ema = jax.tree.map(average, updates, state.ema)
+        ahead = jax.tree.map(lambda g, e: average(g, e).astype(g.dtype), updates, ema)
+        stored = jax.tree.map(lambda e, old: e.astype(old.dtype), ema, state.ema)
+        return ahead, AdaptiveNesterovState(count=count, memory=memory, ema=stored)
+
+    return optax.GradientTransformation(init_fn, update_fn)
 
 
 def _cosine(a: Any, b: Any, dtype: Any) -> jax.Array:
-    """Of the angle between two trees; 0 where one of them is zero, not finite, or too large or small to be squared."""
+    """Of the angle between two trees; 0 if one of them is zero, not finite, or too large or small to be squared."""
 
-    def products(x: jax.Array, y: jax.Array) -> jax.Array:
-        x, y = x.astype(dtype), y.astype(dtype)
-        stacked = jnp.stack([x * y, x * x, y * y])  # on the CPU one sum costs less than three
-        return jnp.sum(stacked, axis=tuple(range(1, stacked.ndim)))
+    def dot(x: Any, y: Any) -> jax.Array:
+        products = jax.tree.map(lambda u, v: jnp.sum(u.astype(dtype) * v.astype(dtype)), x, y)
+        return sum(jax.tree.leaves(products), jnp.zeros([], dtype))
 
-    ab, aa, bb = sum(jax.tree.leaves(jax.tree.map(products, a, b)), jnp.zeros(3, dtype))
-    cosine = ab / (jnp.sqrt(aa) * jnp.sqrt(bb))
-    return jnp.where(jnp.isfinite(cosine), cosine, 0)
+    ab, aa, bb = dot(a, b), dot(a, a), dot(b, b)
+    usable = jnp.isfinite(aa) & jnp.isfinite(bb) & (aa > 0) & (bb > 0)
+    # Safe numbers before the division and the root, whose derivatives at 0 are infinite.
+    norms = jnp.sqrt(jnp.where(usable, aa, 1)) * jnp.sqrt(jnp.where(usable, bb, 1))
+    return jnp.where(usable, jnp.where(usable, ab, 0) / norms, 0)

@@ -1,4 +1,4 @@
-"""Parameters replicated over a mapped axis: differentiate the local loss, then average."""
+"""Parameters replicated over a mapped axis: differentiate the loss of one replica, then average."""
 
 from __future__ import annotations
 
@@ -9,26 +9,13 @@ import jax
 Axes = str | tuple[str, ...] | None
 
 
-def check_axis(axis_name: Axes) -> None:
-    """Raises unless `axis_name` is None or bound by an enclosing map."""
-    if axis_name is None:
-        return
-    try:
-        jax.lax.axis_size(axis_name)
-    except NameError as error:
-        raise ValueError(
-            f"`axis_name` (={axis_name!r}) is not bound here. Call it inside `jax.shard_map` or `jax.pmap` over that "
-            "axis; in plain `jax.jit` with sharded arrays leave `axis_name` out."
-        ) from error
-
-
 def mean_over_replicas(tree: Any, axis_name: Axes) -> Any:
     """The mean over the axis, or `tree` itself without one."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
 def params_per_replica(params: Any, axis_name: Axes) -> Any:
-    """`params` as every replica's own copy.
+    """`params` as each replica's own copy.
 
     `jax.shard_map` with ``check_vma=True`` sums the gradient with respect to replicated parameters over the
     axis by itself. The mean of it would be N times too large; the gradient with respect to a copy is local.
@@ -39,8 +26,8 @@ def params_per_replica(params: Any, axis_name: Axes) -> Any:
             return jax.lax.pcast(leaf, axis, to="varying")
         except ValueError as error:
             raise ValueError(
-                f"`params{jax.tree_util.keystr(path)}` varies over `axis_name` (={axis!r}); averaging over an axis is "
-                "for parameters replicated over it. Leave `axis_name` out, and gather sharded parameters in the loss."
+                f"`params{jax.tree_util.keystr(path)}` varies over `axis_name` (={axis!r}), but averaging over an axis "
+                "needs parameters replicated over it. Leave `axis_name` out, and gather sharded parameters in the loss."
             ) from error
 
     for axis in _manual_axes(axis_name):
@@ -49,7 +36,7 @@ def params_per_replica(params: Any, axis_name: Axes) -> Any:
 
 
 def probes_per_replica(probes: Any, axis_name: Axes) -> Any:
-    """`probes` as every replica's own, which tangents of `params_per_replica` have to be."""
+    """`probes` as each replica's own, as tangents of `params_per_replica` must be."""
 
     def own_copy(leaf: Any, axis: str) -> Any:
         try:
@@ -60,6 +47,18 @@ def probes_per_replica(probes: Any, axis_name: Axes) -> Any:
     for axis in _manual_axes(axis_name):
         probes = jax.tree.map(lambda leaf, axis=axis: own_copy(leaf, axis), probes)
     return probes
+
+
+def check_own_probes(params: Any, probes: Any) -> None:
+    """Raises where devices hold different parts of the parameters and would draw the same signs for each part."""
+    for (path, p), z in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(probes), strict=True):
+        types = [str(jax.typeof(leaf)).removeprefix("~") for leaf in (p, z)]  # "~" marks a weak dtype
+        if types[0] != types[1]:
+            raise ValueError(
+                f"`params{jax.tree_util.keystr(path)}` is {types[0]} and its probe {types[1]}: the parameters vary over "
+                "a mapped axis and the key does not, so that every device would draw the same signs for its own part. "
+                "Map only the loss with `jax.shard_map`, gather in it, and estimate outside."
+            )
 
 
 def _manual_axes(axis_name: Axes) -> list[str]:

@@ -56,9 +56,6 @@ def optimizer(
         update_interval=update_interval,
         dense_start=0,
         spatial_average=spatial_average(case_id, layout),
-        time_average="rms",
-        nesterov=False,
-        max_step=None,
         mu_dtype=None,
         hessian_diagonal_fn=hessian_diagonal_fn,
     )
@@ -94,10 +91,10 @@ def replay(case_id: str, way: Way, layout: Layout, dtype: str) -> Trace:
         update_interval=1,
         dense_start=0,
         spatial_average=spatial_average(case_id, layout),
-        time_average="rms",
         mu_dtype=None,
         hessian_diagonal_fn=None,
     )
+    b2 = CASES[case_id]["hyper"]["betas"][1]
     tx, step, inputs = (_from_products if way == "optimizer" else _end_to_end)(case_id, layout, dtype)
 
     def one_step(carry: Any, step_inputs: Any) -> Any:
@@ -106,7 +103,11 @@ def replay(case_id: str, way: Way, layout: Layout, dtype: str) -> Trace:
         params = optax.apply_updates(params, updates)
         _, curvature_state = last_curvature.update(updates, curvature_state, hessian_diag=diag)
         curvature = jax.tree.map(jnp.sqrt, curvature_state.nu)
-        return (params, state, curvature_state), Trace(params, curvature, state[0].mu, state[0].nu)
+        # The state holds the corrected second moment, the originals' the one before the correction.
+        weight = -jnp.expm1(state[0].count * jnp.log(b2)) if b2 else 1.0
+        nu = jax.tree.map(lambda v: v * weight, state[0].nu)
+        mu = updates if state[0].mu is None else state[0].mu
+        return (params, state, curvature_state), Trace(params, curvature, mu, nu)
 
     def run(start: Any, inputs: Any) -> Trace:
         return jax.lax.scan(one_step, (start, tx.init(start), last_curvature.init(start)), inputs)[1]

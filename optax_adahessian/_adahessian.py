@@ -1,0 +1,341 @@
+"""AdaHessian: momentum over the root of the averaged squared curvature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_adahessian._errors import check_integer, check_like, check_number, check_real_leaves, check_type
+from optax_adahessian._estimate import hutchinson, refresh_due
+from optax_adahessian._spatial_average import SpatialAverage, block_expand, block_mean
+
+_NOT_GIVEN: Any = ...  # None is a value of `hessian_diag`, and an object of ours would not survive pickling
+
+_BOTH_FEEDS = (
+    "Write `tx.update(grads, state, params, obj_fn=lambda p: loss_fn(p, batch))`, or make the estimate outside with "
+    "`loss, grads, hessian_diag = value_grad_and_hessian_diag(loss_fn)(key, params, batch)` and write "
+    "`tx.update(grads, state, params, hessian_diag=hessian_diag)`."
+)
+
+
+class ScaleByAdaHessianState(NamedTuple):
+    """State of `scale_by_adahessian`: arrays only."""
+
+    count: jax.Array  # type: ignore[assignment] # shape=(), dtype=int32: steps taken
+    last_estimate: jax.Array  # shape=(), dtype=int32: `count` after the step of the last estimate, else 0
+    rejected: jax.Array  # shape=(), dtype=int32: estimates with an entry that was not finite
+    mu: optax.Updates | None  # shapes of the parameters, dtype=`mu_dtype` or theirs; None with b1=0
+    nu: optax.Updates  # mean of d^2, one entry per block, dtype=float32 (float64 for float64 leaves); 0: no estimate
+    estimator: optax.OptState  # of `hessian_diagonal_fn`
+
+
+def adahessian(
+    learning_rate: optax.ScalarOrSchedule = 0.15,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-4,
+    hessian_power: jax.typing.ArrayLike = 1.0,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Any | Callable[[optax.Params], Any] | None = None,
+    *,
+    spatial_average: SpatialAverage = SpatialAverage.none(),  # noqa: B008 - frozen
+    update_interval: jax.typing.ArrayLike = 1,
+    dense_start: jax.typing.ArrayLike = 10,
+    mu_dtype: Any = None,
+    hessian_diagonal_fn: optax.GradientTransformation | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""The AdaHessian optimizer, with the rule and the defaults of the paper.
+
+    With the gradient :math:`g_t`, an estimate :math:`h_t` of the Hessian's diagonal, the block mean
+    :math:`d_t = \overline{|h_t|}` of `spatial_average`, and t counted from 1,
+
+    .. math::
+
+        \mu_t &= \beta_1 \mu_{t-1} + (1 - \beta_1) g_t \\
+        \nu_t &= \beta_2 \nu_{t-1} + (1 - \beta_2) d_t^2 \\
+        w_t &= w_{t-1} - \alpha_t \left( \frac{\hat\mu_t}{\hat\nu_t^{k/2} + \varepsilon} + \lambda w_{t-1} \right)
+
+    where the hats divide by :math:`1 - \beta^t`. The absolute value is taken before the block mean, as in the official
+    code; the paper's text has it after (``SpatialAverage(..., signed=True)``). An estimate stands for all D steps since
+    the last one, with weight :math:`1 - \beta_2^D`, so that :math:`\beta_2` keeps its meaning per step whatever the
+    interval. The state holds :math:`\hat\nu_t`.
+
+    `update` takes the curvature in one of two ways. ``hessian_diag`` is an estimate made outside by
+    `value_grad_and_hessian_diag`, in one pass with value and gradient; ``hessian_diag=None`` is a step without a new
+    estimate, at the cost of an Adam step. ``obj_fn`` is the loss as a function of the parameters alone, from which
+    `update` estimates on the steps where ``refresh_due(count, update_interval, dense_start)`` holds. ``value_fn``, the
+    name that Optax's line searches use, serves as `obj_fn` if neither is given. Call the step inside `jax.jit`:
+    outside of it, an `obj_fn` with an interval above 1 compiles anew at each step.
+
+    What the denominator is: with one probe and blocks of one, :math:`\hat\nu_t^{1/2}` tends to
+    :math:`(\sum_j H_{ij}^2)^{1/2}`, the norm of the Hessian's row and not :math:`|H_{ii}|`; n probes give
+    :math:`(H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2)^{1/2}`. So more probes, larger blocks and separate probes on
+    each device also change the effective learning rate.
+
+    Small denominators make long steps. An interval above 1 needs ``optax.clip(0.01)`` after this rule, and this call
+    is the one to start with: ``optax.chain(adahessian(0.15, b2=0.98, eps=1e-8), optax.clip(0.01))``.
+
+    A block whose estimate is not finite keeps its average, and a block without any finite estimate so far makes no
+    step; weight decay continues. An entry whose first moment is not finite gets the update NaN, as in `optax.adam`.
+
+    Args:
+      learning_rate: a number or an Optax schedule; it has no unit if ``hessian_power=1``, where 1 is Newton's step.
+      b1: decay of the first moment, per step. With the Python number 0 no first moment is stored.
+      b2: decay of the second moment, per step.
+      eps: added to the denominator outside of the root and of the power; unit: that of the curvature (for k = 1).
+        It must be small beside the curvature, which scales with the loss: 1e-8 suits a mean over tokens.
+      hessian_power: k in [0, 1]; 1 is the paper's, 0 is momentum alone.
+      weight_decay: decoupled, multiplied by the learning rate: a number or a schedule, as in `optax.adamw`.
+      mask: a pytree of bools, or a function of the parameters that returns one: where to decay, as in `optax.adamw`.
+      spatial_average: which entries share one second moment, see `SpatialAverage`.
+      update_interval: steps between estimates from `obj_fn`. The Python int 1 compiles to no `lax.cond`, in which
+        convolutions run 10 to 30 times slower on the CPU; for larger intervals prefer `hessian_diag`.
+      dense_start: the first steps, which estimate from `obj_fn` whatever the interval.
+      mu_dtype: dtype of the first moment; that of the parameters by default.
+      hessian_diagonal_fn: the estimator behind `obj_fn`, a transformation whose update returns the diagonal;
+        ``hutchinson()`` by default. A foreign one is given all extra arguments of `update`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs`; other extra arguments of `update` are ignored.
+
+    Raises:
+      TypeError, ValueError: for an argument of the wrong type or outside of its range, except traced values, and for
+        a diagonal that does not fit the gradients.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, optax_adahessian as oah
+      >>> loss_fn = lambda w: jnp.sum(jnp.array([1.0, 100.0]) * (w - 3.0) ** 2)
+      >>> tx = oah.adahessian(learning_rate=1.0, b1=0, eps=0.0)
+      >>> params = jnp.zeros(2)
+      >>> updates, state = tx.update(jax.grad(loss_fn)(params), tx.init(params), params, obj_fn=loss_fn)
+      >>> [float(w) for w in optax.apply_updates(params, updates)]
+      [3.0, 3.0]
+
+    Reference:
+      Yao, Gholami, Shen, Mustafa, Keutzer, Mahoney, "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine
+      Learning", AAAI 2021, https://arxiv.org/abs/2006.00719.
+    """
+    if not callable(weight_decay):
+        check_number("weight_decay", weight_decay)
+    return optax.chain(
+        scale_by_adahessian(
+            b1=b1,
+            b2=b2,
+            eps=eps,
+            hessian_power=hessian_power,
+            spatial_average=spatial_average,
+            update_interval=update_interval,
+            dense_start=dense_start,
+            mu_dtype=mu_dtype,
+            hessian_diagonal_fn=hessian_diagonal_fn,
+        ),
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def scale_by_adahessian(
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-4,
+    hessian_power: jax.typing.ArrayLike = 1.0,
+    *,
+    spatial_average: SpatialAverage = SpatialAverage.none(),  # noqa: B008 - frozen
+    update_interval: jax.typing.ArrayLike = 1,
+    dense_start: jax.typing.ArrayLike = 10,
+    mu_dtype: Any = None,
+    hessian_diagonal_fn: optax.GradientTransformation | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Rescales updates by the AdaHessian algorithm: `adahessian` without learning rate and weight decay.
+
+    See `adahessian` for the arguments and errors. The state is a `ScaleByAdaHessianState`; updates have the dtypes of
+    the gradients.
+    """
+    check_number("b1", b1, high=1.0)
+    check_number("b2", b2, high=1.0)
+    check_number("eps", eps)
+    check_number("hessian_power", hessian_power, high=1.0, closed=True)
+    check_integer("update_interval", update_interval, minimum=1)
+    check_integer("dense_start", dense_start, minimum=0)
+    check_type("spatial_average", spatial_average, SpatialAverage, "SpatialAverage.conv('HWIO')")
+    if hessian_diagonal_fn is not None:
+        check_type("hessian_diagonal_fn", hessian_diagonal_fn, optax.GradientTransformation, "hutchinson(num_probes=4)")
+    estimator = hutchinson() if hessian_diagonal_fn is None else optax.with_extra_args_support(hessian_diagonal_fn)
+    has_momentum = not (isinstance(b1, (int, float)) and b1 == 0)
+
+    def init_fn(params: optax.Params) -> ScaleByAdaHessianState:
+        check_real_leaves("params", params)
+        # Python numbers become arrays; abstract leaves, which cannot, have shape and dtype already.
+        params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
+
+        def zero_blocks(path: Any, p: Any) -> jax.Array:
+            return block_mean(jnp.zeros_like(p, dtype=_moment_dtype(p)), spatial_average.block_shape(path, p))
+
+        return ScaleByAdaHessianState(
+            count=jnp.zeros([], jnp.int32),
+            last_estimate=jnp.zeros([], jnp.int32),
+            rejected=jnp.zeros([], jnp.int32),
+            mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if has_momentum else None,
+            nu=jax.tree_util.tree_map_with_path(zero_blocks, params),
+            estimator=estimator.init(params),
+        )
+
+    def fold(state: ScaleByAdaHessianState, hessian_diag: optax.Updates) -> ScaleByAdaHessianState:
+        """Takes an estimate into the second moment, for all the steps since the last one."""
+        count = optax.safe_increment(state.count)
+        nu, finite = _second_moment(hessian_diag, state, b2, count, spatial_average)
+        return state._replace(
+            last_estimate=count, nu=nu, rejected=jnp.where(finite, state.rejected, state.rejected + 1)
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: ScaleByAdaHessianState,
+        params: optax.Params | None = None,
+        *,
+        obj_fn: Any = None,
+        hessian_diag: Any = _NOT_GIVEN,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, ScaleByAdaHessianState]:
+        if obj_fn is None and hessian_diag is _NOT_GIVEN:
+            obj_fn = extra_args.get("value_fn")
+        _check_feed(obj_fn, hessian_diag, params, needs_one=hessian_diagonal_fn is None)
+        updates = jax.tree.map(jnp.asarray, updates)
+
+        def estimate(state: ScaleByAdaHessianState) -> ScaleByAdaHessianState:
+            feed = extra_args if obj_fn is None else {**extra_args, "obj_fn": obj_fn}
+            diag, estimator_state = estimator.update(updates, state.estimator, params, **feed)
+            return fold(state._replace(estimator=estimator_state), _matching_diag(diag, updates))
+
+        folded = state._replace(mu=None)  # a cond would copy mu
+        if hessian_diag is not _NOT_GIVEN:
+            folded = folded if hessian_diag is None else fold(folded, _matching_diag(hessian_diag, updates))
+        elif isinstance(update_interval, int) and update_interval == 1:
+            folded = estimate(folded)
+        else:
+            due = refresh_due(state.count, update_interval, dense_start)
+            folded = jax.lax.cond(due, estimate, lambda state: state, folded)
+
+        count = optax.safe_increment(state.count)
+        mu, mu_hat = _first_moment(updates, state.mu, b1, count) if has_momentum else (None, updates)
+
+        def direction(path: Any, g: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
+            denominator = block_expand(_denominator(v, hessian_power, eps), spatial_average.block_shape(path, g), g)
+            # Infinity over infinity is NaN. An infinite step would leave a clip as one of the clip's length, for ever.
+            return (m / jnp.where(jnp.isfinite(m), denominator, jnp.inf)).astype(g.dtype)
+
+        directions = jax.tree_util.tree_map_with_path(direction, updates, mu_hat, folded.nu)
+        return directions, folded._replace(count=count, mu=mu)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _moment_dtype(leaf: Any) -> Any:
+    """The dtype that the moments of a leaf are computed in: its own, but at least float32."""
+    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def _ema_weight(decay: Any, steps: jax.Array, dtype: Any) -> jax.Array:
+    """``1 - decay**steps`` for ``steps >= 1``, without the cancellation where decay is near 1."""
+    # A Python number keeps its double precision: log(0.999) of a float32 is off by 3e-5 of itself.
+    log_decay = jnp.log(decay) if isinstance(decay, jax.Array) else math.log(decay) if decay > 0 else -math.inf
+    return -jnp.expm1(steps.astype(dtype) * log_decay)
+
+
+def _first_moment(updates: Any, mu: Any, b1: Any, count: jax.Array) -> tuple[Any, Any]:
+    """The new first moment, as it is stored and, not yet rounded, with its bias corrected."""
+
+    def average(g: jax.Array, m: jax.Array) -> jax.Array:
+        dtype = _moment_dtype(g)
+        decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
+        return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
+
+    new = jax.tree.map(average, updates, mu)
+    hat = jax.tree.map(lambda m: m / _ema_weight(b1, count, m.dtype), new)
+    return jax.tree.map(lambda m, old: m.astype(old.dtype), new, mu), hat
+
+
+def _second_moment(
+    hessian_diag: Any, state: ScaleByAdaHessianState, b2: Any, count: jax.Array, spatial_average: SpatialAverage
+) -> tuple[Any, jax.Array]:
+    """The new second moment, and whether every block of the estimate was finite."""
+
+    def curvature(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
+        # Finite entries count as at most half the root of the largest number, so that squares and sums stay finite.
+        bound = math.sqrt(jnp.finfo(old.dtype).max) / 2
+        h = jnp.asarray(h, jnp.result_type(h, old))
+        h = jnp.where(jnp.isfinite(h), jnp.clip(h, -bound, bound), h).astype(old.dtype)
+        d = block_mean(h if spatial_average.signed else jnp.abs(h), spatial_average.block_shape(path, h))
+        if d.shape != old.shape:
+            raise ValueError(
+                f"`spatial_average` (={spatial_average.name}) gives the leaf {jax.tree_util.keystr(path)!r} a second "
+                f"moment of shape {d.shape}, and the state has {old.shape}. Use the average that `init` had."
+            )
+        return d
+
+    def average(d: jax.Array, old: jax.Array) -> jax.Array:
+        weight = _ema_weight(b2, count - state.last_estimate, old.dtype) / _ema_weight(b2, count, old.dtype)
+        weight = jnp.where(old > 0, weight, 1)  # 0 means that the block had no finite estimate so far
+        finite, tiny = jnp.isfinite(d), jnp.finfo(old.dtype).tiny
+        new = (1 - weight) * old + weight * jnp.square(jnp.where(finite, d, 0))
+        # Flat is not unknown: a curvature of 0 is stored as the smallest normal number.
+        return jnp.where(finite, jnp.where(new > tiny, new, tiny), old)
+
+    curvatures = jax.tree_util.tree_map_with_path(curvature, hessian_diag, state.nu)
+    finite = [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)]
+    return jax.tree.map(average, curvatures, state.nu), sum(finite) == len(finite)
+
+
+def _denominator(nu: jax.Array, hessian_power: Any, eps: Any) -> jax.Array:
+    """``nu^(k/2) + eps``, and infinite where nothing is known of the curvature, so that there is no step."""
+    tiny = jnp.finfo(nu.dtype).tiny
+    root = jnp.sqrt(jnp.where(nu > tiny, nu, tiny))  # the root's derivative at 0 would be infinite
+    is_one = isinstance(hessian_power, (int, float)) and hessian_power == 1
+    return jnp.where(nu > 0, (root if is_one else root**hessian_power) + eps, jnp.inf)
+
+
+def _check_feed(obj_fn: Any, hessian_diag: Any, params: Any, needs_one: bool) -> None:
+    """Raises unless exactly one of `obj_fn` and `hessian_diag` is given, and `obj_fn` has whole parameters."""
+    if obj_fn is not None and hessian_diag is not _NOT_GIVEN:
+        raise ValueError(f"`obj_fn` and `hessian_diag` were both given, and `update` needs one of them. {_BOTH_FEEDS}")
+    if obj_fn is None and hessian_diag is _NOT_GIVEN and needs_one:
+        raise ValueError(
+            f"Neither `obj_fn` nor `hessian_diag` was given, and `update` needs one of them. {_BOTH_FEEDS} "
+            "Flax's `TrainState.apply_gradients` and some wrappers of Optax keep extra arguments to themselves: "
+            "docs/in_your_framework.md and docs/compatibility.md show what to call instead."
+        )
+    if obj_fn is not None and any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
+        raise ValueError(
+            "`obj_fn` was given to an `update` that is given only a part of the parameters, where the loss cannot be "
+            "computed (`optax.masked` or `optax.partition` replaced the others by MaskedNode). Make the estimate "
+            "outside, for all parameters, and pass `hessian_diag=` to the outer `update`: it is cut to the part."
+        )
+
+
+def _matching_diag(hessian_diag: Any, updates: Any) -> Any:
+    """`hessian_diag` on the leaves that `updates` has; raises if structure, shape or dtype do not fit."""
+    if any(map(_is_masked, jax.tree.leaves(updates, is_leaf=_is_masked))):
+        try:
+            hessian_diag = jax.tree.map(
+                lambda u, h: u if _is_masked(u) else h, updates, hessian_diag, is_leaf=_is_masked
+            )
+        except ValueError as error:
+            error.add_note("`hessian_diag` must be the whole diagonal, with the structure of all parameters.")
+            raise
+    if getattr(updates, "ndim", None) == 1 and not hasattr(hessian_diag, "shape"):
+        raise ValueError(
+            "`hessian_diag` is a tree, but `update` is given the parameters as one vector, as in `optax.flatten`. "
+            "Pass `hessian_diag=jax.flatten_util.ravel_pytree(hessian_diag)[0]`, of the same parameters."
+        )
+    check_real_leaves("hessian_diag", hessian_diag)
+    check_like("hessian_diag", hessian_diag, updates)
+    return hessian_diag
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)

@@ -1,0 +1,253 @@
+"""Hutchinson's estimate of the Hessian diagonal: beside value and gradient, and as an Optax transformation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_adahessian._errors import check_integer, check_real_leaves
+from optax_adahessian._probes import check_key, rademacher_like
+from optax_adahessian._products import Hvp, Loss, check_hvp, checked_loss, gradient_and_product
+from optax_adahessian._replicas import (
+    Axes,
+    check_own_probes,
+    mean_over_replicas,
+    params_per_replica,
+    probes_per_replica,
+)
+
+# More probes run in a loop, so that the program does not grow. Convolutions inside of a loop are slow on the CPU.
+_MOST_UNROLLED = 8
+
+
+def value_grad_and_hessian_diag(
+    fun: Callable[..., Any],
+    has_aux: bool = False,
+    num_probes: int = 1,
+    axis_name: Axes = None,
+    hvp: Hvp = "forward_over_reverse",
+) -> Callable[..., tuple[Any, Any, Any]]:
+    r"""Value, gradient and Hutchinson's estimate of the Hessian diagonal of `fun`, in one pass.
+
+    .. math::
+
+        h = \frac{1}{n} \sum_{s=1}^{n} z_s \odot H z_s, \qquad z_s \sim \{-1, +1\}^d,
+        \qquad \mathrm{E}[h] = \mathrm{diag}(H), \qquad
+        \mathrm{Var}[h_i] = \frac{1}{n} \sum_{j \neq i} H_{ij}^2
+
+    with n = `num_probes`. The estimate is unbiased, since :math:`\mathrm{E}[z_i z_j]` is 1 for i = j and 0 otherwise.
+    It is exact with one probe where H is diagonal. With one probe the pass costs about three gradients, and each
+    further probe two more. Several probes share one linearization and hold its residuals in memory.
+
+    Args:
+      fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar; with `has_aux` a pair (loss, aux).
+      has_aux: whether `fun` returns auxiliary output, as in `jax.value_and_grad`.
+      num_probes: n, the number of random sign vectors to average over. Up to 8 are unrolled; more run in a loop.
+      axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split.
+        Loss, gradient and diagonal are averaged over it. The key determines the probes: the same key on
+        every replica is one shared probe; `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each
+        its own, the variance of as many probes, and another expected denominator. A loss that itself averages over
+        the axis (batch statistics of all devices) needs the shared probe.
+      hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot differentiate, such
+        as a `jax.custom_vjp` whose backward rule calls another one.
+
+    Returns:
+      A function ``estimate(key, params, *args, **kwargs)`` that returns ``(loss, grads, hessian_diag)``, with
+      `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is untouched, each replica's own. Gradient and diagonal
+      have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None and the program is
+      that of `jax.value_and_grad`. Call it inside `jax.jit`.
+
+    Raises:
+      TypeError: for a `fun` that is not callable or not scalar, a key that is not one, or leaves that are not real.
+      ValueError: for an unknown `hvp`, `num_probes` below 1, or parameters that vary over `axis_name`.
+      JAX's own error if `fun` cannot be differentiated twice, with a note if the other `hvp` can do it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax_adahessian as oah
+      >>> estimate = jax.jit(oah.value_grad_and_hessian_diag(lambda w, x: jnp.sum(x * w**2)))
+      >>> loss, grads, diag = estimate(jax.random.key(0), jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))
+      >>> float(loss), [float(g) for g in grads], [float(h) for h in diag]
+      (19.0, [6.0, 16.0], [6.0, 8.0])
+
+    Reference:
+      Hutchinson, "A stochastic estimator of the trace of the influence matrix", Commun. Stat. 18(3), 1989;
+      Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57, 2007.
+    """
+    check_integer("num_probes", num_probes, minimum=1)
+    check_hvp(hvp)
+
+    def estimate(key: jax.Array | None, params: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        loss = checked_loss("fun", fun, has_aux, args, kwargs)
+        (value, aux), grads, diag = _one_replica(loss, key, params, num_probes, axis_name, hvp)
+        value, grads, diag = mean_over_replicas((value, grads, diag), axis_name)
+        return ((value, aux) if has_aux else value), grads, diag
+
+    return estimate
+
+
+def _one_replica(
+    loss: Loss, key: jax.Array | None, params: Any, num_probes: int, axis_name: Axes, hvp: Hvp
+) -> tuple[tuple[Any, Any], Any, Any]:
+    """``(value, aux)``, gradient and estimated diagonal of the loss of one replica."""
+    check_real_leaves("params", params)
+    own_params = params_per_replica(jax.tree.map(jnp.asarray, params), axis_name)
+    if key is None:
+        return *jax.value_and_grad(loss, has_aux=True)(own_params), None
+    check_key("key", key)
+
+    def probe(i: Any) -> Any:
+        return probes_per_replica(rademacher_like(jax.random.fold_in(key, i), params), axis_name)
+
+    first = probe(0)
+    check_own_probes(own_params, first)
+    value_and_aux, grads, product, along = gradient_and_product(
+        loss, own_params, first, hvp, more_follow=num_probes > 1
+    )
+
+    def add_probe(i: Any, total: Any) -> Any:
+        z = probe(i)
+        return jax.tree.map(jnp.add, total, _signed(z, along(z)))
+
+    total = _signed(first, product)  # outside of the loop, which keeps the dtypes and shardings that it starts with
+    if num_probes <= _MOST_UNROLLED:
+        for i in range(1, num_probes):
+            total = add_probe(i, total)
+    else:
+        total = jax.lax.fori_loop(1, num_probes, add_probe, total)
+    return value_and_aux, grads, jax.tree.map(lambda t, p: (t / num_probes).astype(p.dtype), total, own_params)
+
+
+def _signed(probe: Any, product: Any) -> Any:
+    """``z * Hz``, in at least float32, in which the probes are summed."""
+    return jax.tree.map(lambda z, hz: (z * hz).astype(jnp.promote_types(hz.dtype, jnp.float32)), probe, product)
+
+
+class HutchinsonState(NamedTuple):
+    """State of `hutchinson`."""
+
+    draws: jax.Array  # shape=(), dtype=int32: estimates made so far
+
+
+def hutchinson(
+    num_probes: int = 1, key: int | jax.Array = 0, axis_name: Axes = None, hvp: Hvp = "forward_over_reverse"
+) -> optax.GradientTransformationExtraArgs:
+    """Hutchinson's estimate of the Hessian diagonal as an Optax transformation.
+
+    ``update(updates, state, params, obj_fn=fun)`` returns the estimate of `value_grad_and_hessian_diag` instead of
+    the updates. That is the protocol of Optax's own estimator, so that either serves as the `hessian_diagonal_fn` of
+    `adahessian` and of `optax.contrib.sophia`.
+
+    The n-th estimate draws from ``fold_in(key, n)``. Two estimators with the same key draw the same probes, and so do
+    the members of an ensemble under `jax.vmap`: give each its own key.
+
+    Args:
+      num_probes: number of random sign vectors to average over.
+      key: a seed, or a random key, typed or raw.
+      axis_name: a mapped axis (or several) over which the parameters are replicated; `obj_fn` is the loss of
+        one replica, and the estimate is averaged.
+      hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot differentiate.
+
+    Returns:
+      A transformation whose update takes `obj_fn`, a function of `params` alone that returns a real scalar. The
+      estimate has the structure, shapes and dtypes of `params`.
+
+    Raises:
+      TypeError: for a key that is not one, leaves that are not real, or an `obj_fn` that is not callable or scalar.
+      ValueError: for `num_probes` below 1, an unknown `hvp`, or missing `params`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adahessian as oah
+      >>> tx = optax.contrib.sophia(0.01, hessian_diagonal_fn=oah.hutchinson(num_probes=4, key=1))
+      >>> params = jnp.array([1.0, 2.0])
+      >>> _, state = tx.update(params, tx.init(params), params, obj_fn=lambda w: jnp.sum(w**4))
+    """
+    check_integer("num_probes", num_probes, minimum=1)
+    check_hvp(hvp)
+    if not isinstance(key, int):
+        check_key("key", key)
+
+    def init_fn(params: optax.Params) -> HutchinsonState:
+        del params
+        return HutchinsonState(draws=jnp.zeros([], jnp.int32))
+
+    def update_fn(
+        updates: optax.Updates,
+        state: HutchinsonState,
+        params: optax.Params | None = None,
+        *,
+        obj_fn: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, HutchinsonState]:
+        del updates, extra_args
+        loss = checked_loss("obj_fn", obj_fn)
+        if params is None:
+            raise ValueError("`params` (=None) must be given: the Hessian is taken at them. Pass them to `update`.")
+        # A key made here and not above: importing or building an optimizer must not start JAX's runtime.
+        draw_key = jax.random.fold_in(jax.random.key(key) if isinstance(key, int) else key, state.draws)
+        _, _, diag = _one_replica(loss, draw_key, params, num_probes, axis_name, hvp)
+        return mean_over_replicas(diag, axis_name), HutchinsonState(draws=optax.safe_increment(state.draws))
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def refresh_due(step: Any, update_interval: Any, dense_start: Any = 10) -> Any:
+    """Whether a step estimates the Hessian diagonal: ``step < dense_start or step % update_interval == 0``.
+
+    Without the dense start one noisy sample would be the whole denominator of the first `update_interval` steps.
+    Use it with `jax.lax.cond` where the step is traced, as inside `jax.lax.scan`. A Python ``if`` needs a step that
+    is known outside of `jax.jit`, as `refresh_key` does.
+
+    Args:
+      step: the step, counted from 0; an int or an integer array.
+      update_interval: steps between estimates.
+      dense_start: the first steps, which estimate whatever the interval.
+
+    Returns:
+      A bool for an int, a boolean array for an array.
+
+    Raises:
+      TypeError, ValueError: unless `dense_start` is an integer of at least 0 and `update_interval` of at least 1.
+
+    Example:
+      >>> import optax_adahessian as oah
+      >>> [step for step in range(40) if oah.refresh_due(step, update_interval=15, dense_start=3)]
+      [0, 1, 2, 15, 30]
+    """
+    check_integer("update_interval", update_interval, minimum=1)
+    check_integer("dense_start", dense_start, minimum=0)
+    return (step < dense_start) | (step % update_interval == 0)
+
+
+def refresh_key(key: jax.Array, step: int, update_interval: int, dense_start: int = 10) -> jax.Array | None:
+    """``fold_in(key, step)`` if `refresh_due` says that the step estimates, else None: the key of `estimate`.
+
+    A jitted step that is given the result compiles twice: with a key, and with None.
+
+    Args:
+      key: the random key of the whole run, typed or raw.
+      step: the step, counted from 0; a number that is known outside of `jax.jit`.
+      update_interval: steps between estimates.
+      dense_start: the first steps, which estimate whatever the interval.
+
+    Raises:
+      TypeError: for a key that is not one, or a traced step.
+      ValueError: for an interval below 1 or a dense start below 0.
+
+    Example:
+      >>> import jax, optax_adahessian as oah
+      >>> keys = [oah.refresh_key(jax.random.key(0), step, update_interval=15, dense_start=3) for step in range(40)]
+      >>> [step for step, key in enumerate(keys) if key is not None]
+      [0, 1, 2, 15, 30]
+    """
+    check_key("key", key)
+    if isinstance(step, jax.core.Tracer):
+        raise TypeError(
+            "`step` is traced, but the choice between the program with an estimate and the one without is made outside "
+            "of `jax.jit`: call `refresh_key` there with a Python int. Inside, use "
+            "`jax.lax.cond(refresh_due(step, update_interval), ...)`, or give `obj_fn` to `tx.update`."
+        )
+    return jax.random.fold_in(key, step) if refresh_due(step, update_interval, dense_start) else None

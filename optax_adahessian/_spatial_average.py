@@ -1,0 +1,264 @@
+"""Spatial averaging: which entries of a leaf share one second moment, and arithmetic on the blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from optax_adahessian._errors import check_function, check_integer, check_real_leaves
+
+BlockShapeFn = Callable[[Any, Any], tuple[int, ...]]  # (path, leaf) -> one size per axis, -1 for a whole axis
+
+# Not curvature of a linear map: leaves with these names stay elementwise whatever their rank. Haiku calls a bias
+# "b" (of rank 3 for channels-first convolutions) and a shift "offset", Keras "beta" and "gamma".
+_ELEMENTWISE_NAMES = {"bias", "scale", "b", "offset", "beta", "gamma"}
+_INPUTS_FIRST = {"HWIO": True, "WIO": True, "DHWIO": True, "OIHW": False, "OIW": False, "OIDHW": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class SpatialAverage:
+    r"""Which entries of each leaf share one value of the second moment.
+
+    A leaf is tiled by blocks. The curvature of a block is the mean of \|h\| over its entries,
+
+    .. math:: d_B = \frac{1}{|B|} \sum_{i \in B} |h_i|,
+
+    the official code's rule. ``signed=True`` takes the paper's, :math:`d_B = |\frac{1}{|B|} \sum_{i \in B} h_i|`,
+    which is smaller wherever signs differ, so that it needs a smaller learning rate. The second moment is stored once
+    per block. Larger blocks change the expected denominator, not only its noise.
+
+    Make one with `none`, `conv`, `rows`, `lengths` or `custom`, and look at what it does to a model with `describe`.
+    The presets read a leaf's rank and name. They cannot tell stacked layers (`flax.linen.scan`) or attention
+    kernels from convolutions; `custom` can.
+
+    `kernel` is the layout in JAX's dimension string. "HWIO" is that of Flax, Haiku and Keras, where a dense kernel
+    is (in, out); "OIHW" that of Equinox and PyTorch, where it is (out, in). It holds for convolutions in 1, 2 and 3
+    dimensions alike (leaves of rank 3, 4, 5); "WIO", "DHWIO", "OIW", "OIDHW" name the same two layouts.
+
+    Raises:
+      TypeError, ValueError: by the constructors, for an unknown layout, an `n` that is not an integer of at least 1,
+        or a function that is not callable; when it is used, for a block that does not tile a leaf.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_adahessian as oah
+      >>> print(oah.SpatialAverage.conv("HWIO").describe({"kernel": jnp.zeros((3, 3, 8, 16))}))
+      leaf        shape          block         second moment
+      ['kernel']  (3, 3, 8, 16)  (3, 3, 1, 1)            128
+      total       1,152                                  128
+    """
+
+    name: str
+    block_shape_fn: BlockShapeFn = dataclasses.field(repr=False)
+    signed: bool = False
+
+    @classmethod
+    def none(cls) -> SpatialAverage:
+        """No averaging: one value for each parameter."""
+        return cls("none", _elementwise)
+
+    @classmethod
+    def conv(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
+        """One value for each pair of input and output channel of a convolution; the official image code.
+
+        It affects the leaves of rank 3, 4 and 5 that are not named as a bias or a scale.
+        """
+        return cls(f"conv({kernel!r})", _conv(_inputs_come_first(kernel)), signed)
+
+    @classmethod
+    def rows(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
+        """`conv`, and one value for each output of a dense layer; the official instruction code's default.
+
+        It affects the leaves of rank 2 to 5 that are not named as a bias or a scale. Embedding tables, recognised by
+        a word beginning with "emb" in the leaf's name, get one value per token: a mean over the vocabulary would mix
+        tokens seen often with tokens never seen.
+        """
+        return cls(f"rows({kernel!r})", _rows(_inputs_come_first(kernel)), signed)
+
+    @classmethod
+    def lengths(cls, n: int, kernel: str, *, signed: bool = False) -> SpatialAverage:
+        """One value for each `n` inputs of each output of a dense layer; the official translation code (n = 32).
+
+        It affects the leaves of rank 2 that are not named as a bias or a scale, and of an embedding table `n`
+        features of each token. An axis that `n` does not divide stays elementwise.
+        """
+        check_integer("n", n, minimum=1)
+        return cls(f"lengths({n}, {kernel!r})", _lengths(int(n), _inputs_come_first(kernel)), signed)
+
+    @classmethod
+    def custom(cls, fn: BlockShapeFn, *, signed: bool = False) -> SpatialAverage:
+        """Blocks chosen by ``fn(path, leaf)``, which returns one size for each axis, -1 for a whole axis.
+
+        `path` is the key path of `jax.tree_util.tree_map_with_path`, `leaf` has a shape and a dtype. The sizes
+        must divide the axes.
+        """
+        check_function("fn", fn)
+        return cls(f"custom({getattr(fn, '__name__', 'fn')})", fn, signed)
+
+    def block_shape(self, path: Any, leaf: Any) -> tuple[int, ...]:
+        """The block of one leaf, without -1. Raises ValueError if it does not tile the leaf."""
+        block, shape = self.block_shape_fn(path, leaf), tuple(leaf.shape)
+        try:
+            sizes = tuple(map(operator.index, block))
+            whole = tuple(max(axis, 1) if size == -1 else size for size, axis in zip(sizes, shape, strict=True))
+            tiles = all(size >= 1 and axis % size == 0 for size, axis in zip(whole, shape, strict=True))
+        except (TypeError, ValueError):
+            tiles = False
+        if not tiles:
+            raise ValueError(
+                f"`spatial_average` (={self.name}) gives the leaf {jax.tree_util.keystr(path)!r} of shape {shape} the "
+                f"block {block!r}. It must be a tuple of one integer for each axis, which divides the axis, or is -1."
+            )
+        return whole
+
+    def describe(self, params: Any) -> str:
+        """A table of what this does to `params`: leaf, shape, block, size of the second moment."""
+        check_real_leaves("params", params)
+        rows = [("leaf", "shape", "block", "second moment")]
+        total = stored = 0
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            leaf = leaf if hasattr(leaf, "shape") else np.asarray(leaf)  # a Python number is also a parameter
+            block = self.block_shape(path, leaf)
+            blocks = math.prod(leaf.shape) // math.prod(block)
+            total, stored = total + math.prod(leaf.shape), stored + blocks
+            label = jax.tree_util.keystr(path) or "(the parameters)"
+            rows.append((label, str(tuple(leaf.shape)), str(block), f"{blocks:,}"))
+        rows.append(("total", f"{total:,}", "", f"{stored:,}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join([*(c.ljust(w) for c, w in zip(row[:3], widths, strict=False)), row[3].rjust(widths[3])])
+            for row in rows
+        )
+
+
+def block_mean(x: jax.Array, block: tuple[int, ...]) -> jax.Array:
+    """The mean of each block, with the rank of `x` and one entry per block."""
+    # A block that covers an axis needs no reshape: a mean with keepdims, undone by broadcasting. Only an axis that is
+    # cut into parts is split in two, (parts, part), and under Explicit meshes that reshape must be given its sharding.
+    whole = tuple(axis for axis, size in enumerate(block) if 1 < size == x.shape[axis])
+    cut = _cut_axes(x.shape, block)
+    if whole:
+        x = jnp.mean(x, axis=whole, keepdims=True)
+    for axis in cut:
+        parts = x.shape[axis] // block[axis]
+        sharding = _sharding_with(x, axis, _kept_by_parts(x, axis, parts), None)
+        split = jnp.reshape(x, (*x.shape[:axis], parts, block[axis], *x.shape[axis + 1 :]), out_sharding=sharding)
+        x = jnp.mean(split, axis=axis + 1)
+    return x
+
+
+def block_expand(x: jax.Array, block: tuple[int, ...], like: jax.Array) -> jax.Array:
+    """`x`, one entry per block, repeated until it broadcasts against `like`."""
+    for axis in _cut_axes(like.shape, block):
+        sharding = _sharding_with(x, axis, _mesh_axes(like)[axis])
+        x = jnp.repeat(x, block[axis], axis=axis, total_repeat_length=like.shape[axis], out_sharding=sharding)
+    return x
+
+
+def _cut_axes(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
+    """The axes on which a block is neither one entry nor the whole axis."""
+    return [axis for axis, size in enumerate(block) if 1 < size < shape[axis]]
+
+
+def _mesh_axes(x: jax.Array) -> tuple[Any, ...]:
+    """The mesh axes that each axis of `x` is sharded over; all None unless the mesh is Explicit."""
+    return tuple(jax.typeof(x).sharding.spec)
+
+
+def _kept_by_parts(x: jax.Array, axis: int, parts: int) -> Any:
+    """The mesh axes of `axis` if they divide its parts evenly, else None: the parts are replicated."""
+    mesh_axes = _mesh_axes(x)[axis]
+    names = mesh_axes if isinstance(mesh_axes, tuple) else (mesh_axes,) if mesh_axes else ()
+    devices = math.prod(jax.typeof(x).sharding.mesh.shape[name] for name in names)
+    return mesh_axes if parts % devices == 0 else None
+
+
+def _sharding_with(x: jax.Array, axis: int, *mesh_axes: Any) -> NamedSharding | None:
+    """The sharding of `x` with `mesh_axes` instead of those of `axis`; None if nothing is sharded."""
+    before = _mesh_axes(x)
+    after = (*before[:axis], *mesh_axes, *before[axis + 1 :])
+    if not any(before) and not any(after):
+        return None
+    return NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec(*after))
+
+
+def _inputs_come_first(kernel: str) -> bool:
+    """Whether the layout is (spatial axes, in, out), with dense kernels (in, out)."""
+    if not isinstance(kernel, str) or kernel not in _INPUTS_FIRST:
+        raise ValueError(
+            f"`kernel` (={kernel!r}) must be 'HWIO' (Flax, Haiku, Keras: dense kernels are (in, out)) or 'OIHW' "
+            "(Equinox, PyTorch: (out, in)), also for convolutions in 1 and 3 dimensions."
+        )
+    return _INPUTS_FIRST[kernel]
+
+
+def _elementwise(path: Any, leaf: Any) -> tuple[int, ...]:
+    """Blocks of one entry."""
+    del path
+    return (1,) * len(leaf.shape)
+
+
+def _conv(inputs_first: bool) -> BlockShapeFn:
+    """Whole kernels, for each pair of channels."""
+
+    def block_shape(path: Any, leaf: Any) -> tuple[int, ...]:
+        rank = len(leaf.shape)
+        if rank not in (3, 4, 5) or _leaf_name(path) in _ELEMENTWISE_NAMES or _is_embedding(path):
+            return _elementwise(path, leaf)
+        spatial, channels = (-1,) * (rank - 2), (1, 1)
+        return spatial + channels if inputs_first else channels + spatial
+
+    return block_shape
+
+
+def _rows(inputs_first: bool) -> BlockShapeFn:
+    """`_conv`, and all inputs of each dense output, all features of each token."""
+    conv_block_shape = _conv(inputs_first)
+
+    def block_shape(path: Any, leaf: Any) -> tuple[int, ...]:
+        rank = len(leaf.shape)
+        if _leaf_name(path) in _ELEMENTWISE_NAMES:
+            return _elementwise(path, leaf)
+        if _is_embedding(path) and rank >= 2:
+            return (1,) * (rank - 1) + (-1,)
+        if rank == 2:
+            return (-1, 1) if inputs_first else (1, -1)
+        return conv_block_shape(path, leaf)
+
+    return block_shape
+
+
+def _lengths(n: int, inputs_first: bool) -> BlockShapeFn:
+    """Runs of n inputs of each dense output, of n features of each token."""
+
+    def block_shape(path: Any, leaf: Any) -> tuple[int, ...]:
+        if len(leaf.shape) != 2 or _leaf_name(path) in _ELEMENTWISE_NAMES:
+            return _elementwise(path, leaf)
+        axis = 0 if inputs_first and not _is_embedding(path) else 1
+        size = n if leaf.shape[axis] % n == 0 else 1
+        return (size, 1) if axis == 0 else (1, size)
+
+    return block_shape
+
+
+def _leaf_name(path: Any) -> str:
+    """The last name in a key path, past the wrappers that box a value (Flax's `Partitioned` and `Variable`)."""
+    for entry in reversed(path):
+        if getattr(entry, "name", None) in ("value", "raw_value"):
+            continue
+        name = getattr(entry, "key", getattr(entry, "name", None))
+        if isinstance(name, str):
+            return name
+    return ""
+
+
+def _is_embedding(path: Any) -> bool:
+    """A heuristic: Flax's "embedding", Haiku's "embeddings", "pos_embedding", "tok_emb", but not "ensemble"."""
+    return any(word.startswith("emb") for word in _leaf_name(path).lower().split("_"))
