@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,8 +52,8 @@ def adahessian(
 ) -> optax.GradientTransformationExtraArgs:
     r"""The AdaHessian optimizer, with the rule and the defaults of the paper.
 
-    With the gradient :math:`g_t`, an estimate :math:`h_t` of the Hessian's diagonal, the block mean
-    :math:`d_t = \overline{|h_t|}` of `spatial_average`, and t counted from 1,
+    With the gradient :math:`g_t`, an estimate :math:`h_t` of the Hessian's diagonal, and the block mean
+    :math:`d_t = \overline{|h_t|}` of `spatial_average`,
 
     .. math::
 
@@ -60,28 +61,25 @@ def adahessian(
         \nu_t &= \beta_2 \nu_{t-1} + (1 - \beta_2) d_t^2 \\
         w_t &= w_{t-1} - \alpha_t \left( \frac{\hat\mu_t}{\hat\nu_t^{k/2} + \varepsilon} + \lambda w_{t-1} \right)
 
-    where the hats divide by :math:`1 - \beta^t`. The absolute value is taken before the block mean, as in the official
-    code; the paper's text has it after (``SpatialAverage(..., signed=True)``). An estimate stands for all D steps since
-    the last one, with weight :math:`1 - \beta_2^D`, so that :math:`\beta_2` keeps its meaning per step whatever the
-    interval. The state holds :math:`\hat\nu_t`.
+    where the hats divide by :math:`1 - \beta^t`, t from 1. The absolute value is taken before the block mean, as in
+    the official code. An estimate stands for all D steps since the last one, with weight :math:`1 - \beta_2^D`, so that
+    :math:`\beta_2` keeps its meaning per step whatever the interval. The state holds :math:`\hat\nu_t`.
 
     `update` takes the curvature in one of two ways. ``hessian_diag`` is an estimate made outside by
     `value_grad_and_hessian_diag`, in one pass with value and gradient; ``hessian_diag=None`` is a step without a new
     estimate, at the cost of an Adam step. ``obj_fn`` is the loss as a function of the parameters alone, from which
-    `update` estimates on the steps where ``refresh_due(count, update_interval, dense_start)`` holds. ``value_fn``, the
-    name that Optax's line searches use, serves as `obj_fn` if neither is given. Call the step inside `jax.jit`:
-    outside of it, an `obj_fn` with an interval above 1 compiles anew at each step.
+    `update` estimates if ``refresh_due(count, update_interval, dense_start)``. ``value_fn``, its name in Optax's line
+    searches, serves as `obj_fn` if neither is given. Call the step inside `jax.jit`: outside, an `obj_fn` with an
+    interval above 1 compiles at each step.
 
-    What the denominator is: with one probe and blocks of one, :math:`\hat\nu_t^{1/2}` tends to
-    :math:`(\sum_j H_{ij}^2)^{1/2}`, the norm of the Hessian's row and not :math:`|H_{ii}|`; n probes give
-    :math:`(H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2)^{1/2}`. So more probes, larger blocks and separate probes on
-    each device also change the effective learning rate.
+    With n probes and blocks of one, :math:`\hat\nu_t` tends to :math:`H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2`.
+    So more probes, larger blocks and separate probes on each device also change the effective learning rate.
 
-    Small denominators make long steps. An interval above 1 needs ``optax.clip(0.01)`` after this rule, and this call
-    is the one to start with: ``optax.chain(adahessian(0.15, b2=0.98, eps=1e-8), optax.clip(0.01))``.
+    Small denominators make long steps. An interval above 1 needs ``optax.clip(0.01)`` after this rule. Start with
+    ``optax.chain(adahessian(0.15, b2=0.98, eps=1e-8), optax.clip(0.01))``.
 
-    A block whose estimate is not finite keeps its average, and a block without any finite estimate so far makes no
-    step; weight decay continues. An entry whose first moment is not finite gets the update NaN, as in `optax.adam`.
+    A block whose estimate is not finite keeps its average, and one without any finite estimate so far makes no step,
+    apart from weight decay. An entry whose first moment is not finite gets the update NaN, as in `optax.adam`.
 
     Args:
       learning_rate: a number or an Optax schedule; it has no unit if ``hessian_power=1``, where 1 is Newton's step.
@@ -151,10 +149,9 @@ def scale_by_adahessian(
     mu_dtype: Any = None,
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Rescales updates by the AdaHessian algorithm: `adahessian` without learning rate and weight decay.
+    """`adahessian` without learning rate and weight decay; see there for the arguments and errors.
 
-    See `adahessian` for the arguments and errors. The state is a `ScaleByAdaHessianState`; updates have the dtypes of
-    the gradients.
+    The state is a `ScaleByAdaHessianState`. Updates have the dtypes of the gradients.
     """
     check_number("b1", b1, high=1.0)
     check_number("b2", b2, high=1.0)
@@ -185,14 +182,6 @@ def scale_by_adahessian(
             estimator=estimator.init(params),
         )
 
-    def fold(state: ScaleByAdaHessianState, hessian_diag: optax.Updates) -> ScaleByAdaHessianState:
-        """Takes an estimate into the second moment, for all the steps since the last one."""
-        count = optax.safe_increment(state.count)
-        nu, finite = _second_moment(hessian_diag, state, b2, count, spatial_average)
-        return state._replace(
-            last_estimate=count, nu=nu, rejected=jnp.where(finite, state.rejected, state.rejected + 1)
-        )
-
     def update_fn(
         updates: optax.Updates,
         state: ScaleByAdaHessianState,
@@ -207,14 +196,17 @@ def scale_by_adahessian(
         _check_feed(obj_fn, hessian_diag, params, needs_one=hessian_diagonal_fn is None)
         updates = jax.tree.map(jnp.asarray, updates)
 
+        def fold(state: ScaleByAdaHessianState, diag: Any) -> ScaleByAdaHessianState:
+            return _with_estimate(state, _matching_diag(diag, updates), b2, spatial_average)
+
         def estimate(state: ScaleByAdaHessianState) -> ScaleByAdaHessianState:
             feed = extra_args if obj_fn is None else {**extra_args, "obj_fn": obj_fn}
             diag, estimator_state = estimator.update(updates, state.estimator, params, **feed)
-            return fold(state._replace(estimator=estimator_state), _matching_diag(diag, updates))
+            return fold(state._replace(estimator=estimator_state), diag)
 
         folded = state._replace(mu=None)  # a cond would copy mu
         if hessian_diag is not _NOT_GIVEN:
-            folded = folded if hessian_diag is None else fold(folded, _matching_diag(hessian_diag, updates))
+            folded = folded if hessian_diag is None else fold(folded, hessian_diag)
         elif isinstance(update_interval, int) and update_interval == 1:
             folded = estimate(folded)
         else:
@@ -260,10 +252,11 @@ def _first_moment(updates: Any, mu: Any, b1: Any, count: jax.Array) -> tuple[Any
     return jax.tree.map(lambda m, old: m.astype(old.dtype), new, mu), hat
 
 
-def _second_moment(
-    hessian_diag: Any, state: ScaleByAdaHessianState, b2: Any, count: jax.Array, spatial_average: SpatialAverage
-) -> tuple[Any, jax.Array]:
-    """The new second moment, and whether every block of the estimate was finite."""
+def _with_estimate(
+    state: ScaleByAdaHessianState, hessian_diag: Any, b2: Any, spatial_average: SpatialAverage
+) -> ScaleByAdaHessianState:
+    """The state with an estimate in its second moment, for all the steps since the last one."""
+    count = optax.safe_increment(state.count)
 
     def curvature(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
         # Finite entries count as at most half the root of the largest number, so that squares and sums stay finite.
@@ -287,8 +280,12 @@ def _second_moment(
         return jnp.where(finite, jnp.where(new > tiny, new, tiny), old)
 
     curvatures = jax.tree_util.tree_map_with_path(curvature, hessian_diag, state.nu)
-    finite = [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)]
-    return jax.tree.map(average, curvatures, state.nu), sum(finite) == len(finite)
+    wrong = sum([jnp.any(~jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)], jnp.zeros([], jnp.int32))
+    return state._replace(
+        last_estimate=count,
+        rejected=state.rejected + jnp.minimum(wrong, 1),
+        nu=jax.tree.map(average, curvatures, state.nu),
+    )
 
 
 def _denominator(nu: jax.Array, hessian_power: Any, eps: Any) -> jax.Array:
@@ -311,27 +308,20 @@ def _check_feed(obj_fn: Any, hessian_diag: Any, params: Any, needs_one: bool) ->
         )
     if obj_fn is not None and any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
         raise ValueError(
-            "`obj_fn` was given to an `update` that is given only a part of the parameters, where the loss cannot be "
-            "computed (`optax.masked` or `optax.partition` replaced the others by MaskedNode). Make the estimate "
-            "outside, for all parameters, and pass `hessian_diag=` to the outer `update`: it is cut to the part."
+            "`obj_fn` cannot be computed where `optax.masked` or `optax.partition` hide a part of the parameters. Make "
+            "the estimate outside, for all of them, and pass `hessian_diag=` to the outer `update`, which cuts it."
         )
 
 
 def _matching_diag(hessian_diag: Any, updates: Any) -> Any:
     """`hessian_diag` on the leaves that `updates` has; raises if structure, shape or dtype do not fit."""
-    if any(map(_is_masked, jax.tree.leaves(updates, is_leaf=_is_masked))):
-        try:
-            hessian_diag = jax.tree.map(
-                lambda u, h: u if _is_masked(u) else h, updates, hessian_diag, is_leaf=_is_masked
-            )
-        except ValueError as error:
-            error.add_note("`hessian_diag` must be the whole diagonal, with the structure of all parameters.")
-            raise
     if getattr(updates, "ndim", None) == 1 and not hasattr(hessian_diag, "shape"):
         raise ValueError(
             "`hessian_diag` is a tree, but `update` is given the parameters as one vector, as in `optax.flatten`. "
             "Pass `hessian_diag=jax.flatten_util.ravel_pytree(hessian_diag)[0]`, of the same parameters."
         )
+    with contextlib.suppress(ValueError):  # `check_like` names the leaf that differs
+        hessian_diag = jax.tree.map(lambda u, h: u if _is_masked(u) else h, updates, hessian_diag, is_leaf=_is_masked)
     check_real_leaves("hessian_diag", hessian_diag)
     check_like("hessian_diag", hessian_diag, updates)
     return hessian_diag

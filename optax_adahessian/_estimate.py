@@ -12,13 +12,7 @@ import optax
 from optax_adahessian._errors import check_integer, check_real_leaves
 from optax_adahessian._probes import check_key, rademacher_like
 from optax_adahessian._products import Hvp, Loss, check_hvp, checked_loss, gradient_and_product
-from optax_adahessian._replicas import (
-    Axes,
-    check_own_probes,
-    mean_over_replicas,
-    params_per_replica,
-    probes_per_replica,
-)
+from optax_adahessian._replicas import Axes, check_replicated, mean_over_replicas, per_replica
 
 # More probes run in a loop, so that the program does not grow. Convolutions inside of a loop are slow on the CPU.
 _MOST_UNROLLED = 8
@@ -36,22 +30,21 @@ def value_grad_and_hessian_diag(
     .. math::
 
         h = \frac{1}{n} \sum_{s=1}^{n} z_s \odot H z_s, \qquad z_s \sim \{-1, +1\}^d,
-        \qquad \mathrm{E}[h] = \mathrm{diag}(H), \qquad
-        \mathrm{Var}[h_i] = \frac{1}{n} \sum_{j \neq i} H_{ij}^2
+        \qquad \mathrm{E}[h] = \mathrm{diag}(H), \qquad \mathrm{Var}[h_i] = \frac{1}{n} \sum_{j \neq i} H_{ij}^2
 
-    with n = `num_probes`. The estimate is unbiased, since :math:`\mathrm{E}[z_i z_j]` is 1 for i = j and 0 otherwise.
-    It is exact with one probe where H is diagonal. With one probe the pass costs about three gradients, and each
-    further probe two more. Several probes share one linearization and hold its residuals in memory.
+    The estimate is unbiased, since :math:`\mathrm{E}[z_i z_j]` is 1 for i = j and 0 otherwise, and exact where H is
+    diagonal. With one probe the pass costs about three gradients; each further probe costs two more.
 
     Args:
       fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar; with `has_aux` a pair (loss, aux).
       has_aux: whether `fun` returns auxiliary output, as in `jax.value_and_grad`.
-      num_probes: n, the number of random sign vectors to average over. Up to 8 are unrolled; more run in a loop.
-      axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split.
-        Loss, gradient and diagonal are averaged over it. The key determines the probes: the same key on
-        every replica is one shared probe; `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each
-        its own, the variance of as many probes, and another expected denominator. A loss that itself averages over
-        the axis (batch statistics of all devices) needs the shared probe.
+      num_probes: n, the number of random sign vectors. Up to 8 share one linearization, whose residuals are held in
+        memory, and are unrolled; more run in a loop.
+      axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split. Loss,
+        gradient and diagonal are averaged over it. The key determines the probes: the same key on every replica is
+        one shared probe; `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each its own, the variance of
+        as many probes, and another expected denominator. A loss that itself averages over the axis (batch statistics
+        of all devices) needs the shared probe.
       hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot differentiate, such
         as a `jax.custom_vjp` whose backward rule calls another one.
 
@@ -62,9 +55,9 @@ def value_grad_and_hessian_diag(
       that of `jax.value_and_grad`. Call it inside `jax.jit`.
 
     Raises:
-      TypeError: for a `fun` that is not callable or not scalar, a key that is not one, or leaves that are not real.
-      ValueError: for an unknown `hvp`, `num_probes` below 1, or parameters that vary over `axis_name`.
-      JAX's own error if `fun` cannot be differentiated twice, with a note if the other `hvp` can do it.
+      TypeError, ValueError: for an argument of the wrong type or outside of its range, leaves that are not real, or
+        parameters that vary over `axis_name`. If `fun` cannot be differentiated twice, JAX's own error, with a note
+        if the other `hvp` can do it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_adahessian as oah
@@ -94,19 +87,19 @@ def _one_replica(
 ) -> tuple[tuple[Any, Any], Any, Any]:
     """``(value, aux)``, gradient and estimated diagonal of the loss of one replica."""
     check_real_leaves("params", params)
-    own_params = params_per_replica(jax.tree.map(jnp.asarray, params), axis_name)
+    params = jax.tree.map(jnp.asarray, params)
+    own_params = per_replica(params, axis_name)
     if key is None:
         return *jax.value_and_grad(loss, has_aux=True)(own_params), None
     check_key("key", key)
 
     def probe(i: Any) -> Any:
-        return probes_per_replica(rademacher_like(jax.random.fold_in(key, i), params), axis_name)
+        signs = rademacher_like(jax.random.fold_in(key, i), params)
+        check_replicated(params, signs, axis_name)
+        return per_replica(signs, axis_name)
 
     first = probe(0)
-    check_own_probes(own_params, first)
-    value_and_aux, grads, product, along = gradient_and_product(
-        loss, own_params, first, hvp, more_follow=num_probes > 1
-    )
+    value_and_aux, grads, product, along = gradient_and_product(loss, own_params, first, hvp, num_probes > 1)
 
     def add_probe(i: Any, total: Any) -> Any:
         z = probe(i)
@@ -137,27 +130,13 @@ def hutchinson(
 ) -> optax.GradientTransformationExtraArgs:
     """Hutchinson's estimate of the Hessian diagonal as an Optax transformation.
 
-    ``update(updates, state, params, obj_fn=fun)`` returns the estimate of `value_grad_and_hessian_diag` instead of
-    the updates. That is the protocol of Optax's own estimator, so that either serves as the `hessian_diagonal_fn` of
-    `adahessian` and of `optax.contrib.sophia`.
+    ``update(updates, state, params, obj_fn=fun)`` returns the estimate instead of the updates. That is the protocol of
+    Optax's own estimator, so that either serves as the `hessian_diagonal_fn` of `adahessian` and of
+    `optax.contrib.sophia`. The n-th estimate draws from ``fold_in(key, n)``. Two estimators with the same key draw the
+    same probes, and so do the members of an ensemble under `jax.vmap`: give each its own key.
 
-    The n-th estimate draws from ``fold_in(key, n)``. Two estimators with the same key draw the same probes, and so do
-    the members of an ensemble under `jax.vmap`: give each its own key.
-
-    Args:
-      num_probes: number of random sign vectors to average over.
-      key: a seed, or a random key, typed or raw.
-      axis_name: a mapped axis (or several) over which the parameters are replicated; `obj_fn` is the loss of
-        one replica, and the estimate is averaged.
-      hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot differentiate.
-
-    Returns:
-      A transformation whose update takes `obj_fn`, a function of `params` alone that returns a real scalar. The
-      estimate has the structure, shapes and dtypes of `params`.
-
-    Raises:
-      TypeError: for a key that is not one, leaves that are not real, or an `obj_fn` that is not callable or scalar.
-      ValueError: for `num_probes` below 1, an unknown `hvp`, or missing `params`.
+    `key` is a seed, or a random key, typed or raw. `obj_fn` is a function of `params` alone that returns a real scalar;
+    with `axis_name`, the loss of one replica. For the other arguments and errors see `value_grad_and_hessian_diag`.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adahessian as oah
@@ -198,19 +177,13 @@ def refresh_due(step: Any, update_interval: Any, dense_start: Any = 10) -> Any:
     """Whether a step estimates the Hessian diagonal: ``step < dense_start or step % update_interval == 0``.
 
     Without the dense start one noisy sample would be the whole denominator of the first `update_interval` steps.
-    Use it with `jax.lax.cond` where the step is traced, as inside `jax.lax.scan`. A Python ``if`` needs a step that
-    is known outside of `jax.jit`, as `refresh_key` does.
+    Where the step is traced, as inside `jax.lax.scan`, the result is an array for `jax.lax.cond`; a Python ``if`` needs
+    a step that is known outside of `jax.jit`.
 
     Args:
       step: the step, counted from 0; an int or an integer array.
-      update_interval: steps between estimates.
-      dense_start: the first steps, which estimate whatever the interval.
-
-    Returns:
-      A bool for an int, a boolean array for an array.
-
-    Raises:
-      TypeError, ValueError: unless `dense_start` is an integer of at least 0 and `update_interval` of at least 1.
+      update_interval: steps between estimates, at least 1.
+      dense_start: the first steps, which estimate whatever the interval; at least 0.
 
     Example:
       >>> import optax_adahessian as oah
@@ -223,19 +196,10 @@ def refresh_due(step: Any, update_interval: Any, dense_start: Any = 10) -> Any:
 
 
 def refresh_key(key: jax.Array, step: int, update_interval: int, dense_start: int = 10) -> jax.Array | None:
-    """``fold_in(key, step)`` if `refresh_due` says that the step estimates, else None: the key of `estimate`.
+    """``fold_in(key, step)`` on the steps of `refresh_due`, else None: what ``estimate(key, ...)`` needs.
 
-    A jitted step that is given the result compiles twice: with a key, and with None.
-
-    Args:
-      key: the random key of the whole run, typed or raw.
-      step: the step, counted from 0; a number that is known outside of `jax.jit`.
-      update_interval: steps between estimates.
-      dense_start: the first steps, which estimate whatever the interval.
-
-    Raises:
-      TypeError: for a key that is not one, or a traced step.
-      ValueError: for an interval below 1 or a dense start below 0.
+    A jitted step that is given the result compiles twice: with a key, and with None. The arguments are those of
+    `refresh_due`, with a step that is known outside of `jax.jit`, and the random key of the whole run, typed or raw.
 
     Example:
       >>> import jax, optax_adahessian as oah

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from optax_adahessian._errors import check_function, check_like, check_real_leaves
+from optax_adahessian._errors import check_like, check_real_leaves, check_type
 
 Hvp = Literal["forward_over_reverse", "reverse_over_reverse"]
 Loss = Callable[[Any], tuple[Any, Any]]  # params -> (scalar, aux)
@@ -24,7 +24,7 @@ def check_hvp(hvp: Any) -> None:
 
 def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args: Any = (), kwargs: Any = None) -> Loss:
     """`fun` as a function of the parameters alone that returns ``(scalar, aux)``."""
-    check_function(name, fun)
+    check_type(name, fun, Callable, f"{name}=lambda params: loss_fn(params, batch)")
 
     def loss(params: Any) -> tuple[Any, Any]:
         out = fun(params, *args, **(kwargs or {}))
@@ -32,10 +32,10 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
             raise TypeError(f"`{name}` must return a pair (loss, aux) with `has_aux=True`, and returned {_shown(out)}.")
         value, aux = out if has_aux else (out, None)
         if _shown(value) not in ("float16[]", "bfloat16[]", "float32[]", "float64[]"):
-            remedy = "Take the mean or the sum over the batch"
-            if isinstance(value, tuple):
-                remedy = "Return the loss alone, or pass `has_aux=True` to `value_grad_and_hessian_diag`"
-            raise TypeError(f"`{name}` must return one real scalar, and returned {_shown(value)}. {remedy}.")
+            raise TypeError(
+                f"`{name}` must return one real scalar, and returned {_shown(value)}. Take the mean or the sum over "
+                "the batch. With auxiliary output, pass `has_aux=True` to `value_grad_and_hessian_diag`."
+            )
         return value, aux
 
     return loss
@@ -51,10 +51,9 @@ def _shown(out: Any) -> str:
 def hessian_vector_product(
     fun: Callable[[Any], Any], params: Any, vector: Any, *, hvp: Hvp = "forward_over_reverse"
 ) -> Any:
-    """The product ``H v`` of the Hessian of `fun` at `params` with `vector`.
+    """The product ``H v = d/dt grad fun(params + t v)`` at t = 0, of the Hessian of `fun` at `params` with a vector.
 
-    ``H v = d/dt grad fun(params + t v)`` at t = 0: the tangent of the gradient, exact to rounding, without
-    forming H. It costs about two gradients on top of the one that it contains.
+    It is exact to rounding, does not form H, and costs about two gradients on top of the one that it contains.
 
     Args:
       fun: a function of `params` alone that returns a real scalar.
@@ -67,8 +66,7 @@ def hessian_vector_product(
       A pytree like `params`. Unit: that of `fun` per squared unit of `params`, times that of `vector`.
 
     Raises:
-      TypeError: if `fun` is not callable or not scalar, or a leaf is not real.
-      ValueError: if `hvp` is unknown or `vector` does not have the structure and shapes of `params`.
+      TypeError, ValueError: if `fun` is not scalar, a leaf is not real, or `vector` does not fit `params`.
 
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
@@ -88,8 +86,7 @@ def hessian_vector_product(
 def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
     """The exact diagonal of the Hessian of `fun` at `params`, for small problems.
 
-    ``diag(H)_i = e_i^T H e_i``: one Hessian-vector product for each parameter, one after the other. Each costs two
-    gradients.
+    ``diag(H)_i = e_i^T H e_i``: one Hessian-vector product, of two gradients, for each parameter, one after the other.
 
     Args:
       fun: a function of `params` alone that returns a real scalar.
@@ -99,7 +96,7 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
       A pytree with the structure, shapes and dtypes of `params`.
 
     Raises:
-      TypeError: if `fun` is not callable or not scalar, or a leaf is not real.
+      TypeError: if `fun` is not scalar or a leaf is not real.
 
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
@@ -110,19 +107,13 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
     check_real_leaves("params", params)
     params = jax.tree.map(jnp.asarray, params)
     _, product, _ = jax.linearize(jax.grad(checked_loss("fun", fun), has_aux=True), params, has_aux=True)
-    leaves, treedef = jax.tree_util.tree_flatten(params)
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
 
-    def entry(leaf_index: int, i: jax.Array) -> jax.Array:
-        unit = [jnp.zeros(leaf.size, leaf.dtype) for leaf in leaves]
-        unit[leaf_index] = unit[leaf_index].at[i].set(1)
-        tangent = jax.tree.unflatten(treedef, [u.reshape(leaf.shape) for u, leaf in zip(unit, leaves, strict=True)])
-        return jax.tree.leaves(product(tangent))[leaf_index].ravel()[i]
+    def entry(i: jax.Array) -> jax.Array:
+        unit = unravel(jnp.zeros_like(flat).at[i].set(1))
+        return jax.flatten_util.ravel_pytree(product(unit))[0][i]
 
-    diag = [
-        jax.lax.map(functools.partial(entry, index), jnp.arange(leaf.size)).reshape(leaf.shape)
-        for index, leaf in enumerate(leaves)
-    ]
-    return jax.tree.unflatten(treedef, diag)
+    return unravel(jax.lax.map(entry, jnp.arange(flat.size)))
 
 
 def gradient_and_product(
@@ -130,10 +121,10 @@ def gradient_and_product(
 ) -> tuple[tuple[Any, Any], Any, Any, Callable[[Any], Any]]:
     """``(value, aux)``, the gradient, ``H v``, and a function for further vectors, from one trace of the loss."""
     try:
-        return _WAYS[hvp](loss, params, vector, more_follow)
+        return _gradient_and_product(loss, params, vector, hvp, more_follow)
     except Exception as error:
-        other = next(way for way in _WAYS if way != hvp)
-        if _can_be_traced(lambda p, v: _WAYS[other](loss, p, v, more_follow)[1:3], params, vector):
+        other: Hvp = "reverse_over_reverse" if hvp == "forward_over_reverse" else "forward_over_reverse"
+        if _can_be_traced(lambda p, v: _gradient_and_product(loss, p, v, other, more_follow)[1:3], params, vector):
             error.add_note(
                 f"`hvp` (={hvp!r}) cannot differentiate this loss twice, and {other!r} can. Pass `hvp={other!r}` to "
                 f"`value_grad_and_hessian_diag`, or `hessian_diagonal_fn=hutchinson(hvp={other!r})` with `obj_fn`."
@@ -141,33 +132,20 @@ def gradient_and_product(
         raise
 
 
-def _gradient(loss: Loss) -> Callable[[Any], tuple[Any, tuple[Any, Any]]]:
-    def gradient(params: Any) -> tuple[Any, tuple[Any, Any]]:
-        value_and_aux, grads = jax.value_and_grad(loss, has_aux=True)(params)
+def _gradient_and_product(loss: Loss, params: Any, vector: Any, hvp: Hvp, more_follow: bool) -> Any:
+    def gradient(p: Any) -> tuple[Any, tuple[Any, Any]]:
+        value_and_aux, grads = jax.value_and_grad(loss, has_aux=True)(p)
         return grads, value_and_aux
 
-    return gradient
-
-
-def _forward_over_reverse(loss: Loss, params: Any, vector: Any, more_follow: bool) -> Any:
-    if more_follow:  # one trace for all vectors, at the price of the residuals in memory
-        grads, product, value_and_aux = jax.linearize(_gradient(loss), params, has_aux=True)
-        return value_and_aux, grads, product(vector), product
-    grads, along, value_and_aux = jax.jvp(_gradient(loss), (params,), (vector,), has_aux=True)
-    return value_and_aux, grads, along, None
-
-
-def _reverse_over_reverse(loss: Loss, params: Any, vector: Any, more_follow: bool) -> Any:
-    del more_follow
-    grads, pullback, value_and_aux = jax.vjp(_gradient(loss), params, has_aux=True)
-    product = lambda v: pullback(v)[0]  # noqa: E731 - H is symmetric: v^T H = H v
+    if hvp == "reverse_over_reverse":
+        grads, pullback, value_and_aux = jax.vjp(gradient, params, has_aux=True)
+        product = lambda v: pullback(v)[0]  # noqa: E731 - H is symmetric: v^T H = H v
+    elif more_follow:  # one trace for all vectors, at the price of the residuals in memory
+        grads, product, value_and_aux = jax.linearize(gradient, params, has_aux=True)
+    else:
+        grads, along, value_and_aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
+        return value_and_aux, grads, along, None
     return value_and_aux, grads, product(vector), product
-
-
-_WAYS: dict[Hvp, Callable[..., Any]] = {
-    "forward_over_reverse": _forward_over_reverse,
-    "reverse_over_reverse": _reverse_over_reverse,
-}
 
 
 def _can_be_traced(fun: Callable[..., Any], *args: Any) -> bool:

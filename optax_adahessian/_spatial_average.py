@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from optax_adahessian._errors import check_function, check_integer, check_real_leaves
+from optax_adahessian._errors import check_integer, check_real_leaves, check_type
 
 BlockShapeFn = Callable[[Any, Any], tuple[int, ...]]  # (path, leaf) -> one size per axis, -1 for a whole axis
 
 # Not curvature of a linear map: leaves with these names stay elementwise whatever their rank. Haiku calls a bias
 # "b" (of rank 3 for channels-first convolutions) and a shift "offset", Keras "beta" and "gamma".
 _ELEMENTWISE_NAMES = {"bias", "scale", "b", "offset", "beta", "gamma"}
-_INPUTS_FIRST = {"HWIO": True, "WIO": True, "DHWIO": True, "OIHW": False, "OIW": False, "OIDHW": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +35,15 @@ class SpatialAverage:
     per block. Larger blocks change the expected denominator, not only its noise.
 
     Make one with `none`, `conv`, `rows`, `lengths` or `custom`, and look at what it does to a model with `describe`.
-    The presets read a leaf's rank and name. They cannot tell stacked layers (`flax.linen.scan`) or attention
-    kernels from convolutions; `custom` can.
+    The presets read a leaf's rank and name, which cannot tell stacked layers (`flax.linen.scan`) or attention kernels
+    from convolutions; `custom` can. Leaves named as a bias or a scale stay elementwise.
 
     `kernel` is the layout in JAX's dimension string. "HWIO" is that of Flax, Haiku and Keras, where a dense kernel
-    is (in, out); "OIHW" that of Equinox and PyTorch, where it is (out, in). It holds for convolutions in 1, 2 and 3
-    dimensions alike (leaves of rank 3, 4, 5); "WIO", "DHWIO", "OIW", "OIDHW" name the same two layouts.
+    is (in, out); "OIHW" that of Equinox and PyTorch, where it is (out, in). Either holds for convolutions in 1, 2 and
+    3 dimensions, of rank 3, 4 and 5 ("WIO", "DHWIO", "OIW", "OIDHW" name the same two layouts).
 
     Raises:
-      TypeError, ValueError: by the constructors, for an unknown layout, an `n` that is not an integer of at least 1,
-        or a function that is not callable; when it is used, for a block that does not tile a leaf.
+      TypeError, ValueError: for an unknown layout, an `n` below 1, or, when used, a block that does not tile a leaf.
 
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
@@ -62,44 +60,37 @@ class SpatialAverage:
     @classmethod
     def none(cls) -> SpatialAverage:
         """No averaging: one value for each parameter."""
-        return cls("none", _elementwise)
+        return cls("none", _preset((), True))
 
     @classmethod
     def conv(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
-        """One value for each pair of input and output channel of a convolution; the official image code.
-
-        It affects the leaves of rank 3, 4 and 5 that are not named as a bias or a scale.
-        """
-        return cls(f"conv({kernel!r})", _conv(_inputs_come_first(kernel)), signed)
+        """One value for each pair of input and output channel of a convolution; the official image code."""
+        return cls(f"conv({kernel!r})", _preset((3, 4, 5), _inputs_come_first(kernel)), signed)
 
     @classmethod
     def rows(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
         """`conv`, and one value for each output of a dense layer; the official instruction code's default.
 
-        It affects the leaves of rank 2 to 5 that are not named as a bias or a scale. Embedding tables, recognised by
-        a word beginning with "emb" in the leaf's name, get one value per token: a mean over the vocabulary would mix
-        tokens seen often with tokens never seen.
+        Embedding tables, recognised by a word in the leaf's name that begins with "emb", get one value per token.
         """
-        return cls(f"rows({kernel!r})", _rows(_inputs_come_first(kernel)), signed)
+        return cls(f"rows({kernel!r})", _preset((2, 3, 4, 5), _inputs_come_first(kernel)), signed)
 
     @classmethod
     def lengths(cls, n: int, kernel: str, *, signed: bool = False) -> SpatialAverage:
         """One value for each `n` inputs of each output of a dense layer; the official translation code (n = 32).
 
-        It affects the leaves of rank 2 that are not named as a bias or a scale, and of an embedding table `n`
-        features of each token. An axis that `n` does not divide stays elementwise.
+        Of an embedding table, `n` features of each token. An axis that `n` does not divide stays elementwise.
         """
         check_integer("n", n, minimum=1)
-        return cls(f"lengths({n}, {kernel!r})", _lengths(int(n), _inputs_come_first(kernel)), signed)
+        return cls(f"lengths({n}, {kernel!r})", _preset((2,), _inputs_come_first(kernel), int(n)), signed)
 
     @classmethod
     def custom(cls, fn: BlockShapeFn, *, signed: bool = False) -> SpatialAverage:
         """Blocks chosen by ``fn(path, leaf)``, which returns one size for each axis, -1 for a whole axis.
 
-        `path` is the key path of `jax.tree_util.tree_map_with_path`, `leaf` has a shape and a dtype. The sizes
-        must divide the axes.
+        `path` is that of `jax.tree_util.tree_map_with_path`, `leaf` has a shape and a dtype.
         """
-        check_function("fn", fn)
+        check_type("fn", fn, Callable, "lambda path, leaf: (1,) * leaf.ndim")
         return cls(f"custom({getattr(fn, '__name__', 'fn')})", fn, signed)
 
     def block_shape(self, path: Any, leaf: Any) -> tuple[int, ...]:
@@ -125,17 +116,13 @@ class SpatialAverage:
         total = stored = 0
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             leaf = leaf if hasattr(leaf, "shape") else np.asarray(leaf)  # a Python number is also a parameter
-            block = self.block_shape(path, leaf)
-            blocks = math.prod(leaf.shape) // math.prod(block)
-            total, stored = total + math.prod(leaf.shape), stored + blocks
+            block, size = self.block_shape(path, leaf), math.prod(leaf.shape)
+            total, stored = total + size, stored + size // math.prod(block)
             label = jax.tree_util.keystr(path) or "(the parameters)"
-            rows.append((label, str(tuple(leaf.shape)), str(block), f"{blocks:,}"))
+            rows.append((label, str(tuple(leaf.shape)), str(block), f"{size // math.prod(block):,}"))
         rows.append(("total", f"{total:,}", "", f"{stored:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join([*(c.ljust(w) for c, w in zip(row[:3], widths, strict=False)), row[3].rjust(widths[3])])
-            for row in rows
-        )
+        a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
+        return "\n".join(f"{r[0]:{a}}  {r[1]:{b}}  {r[2]:{c}}  {r[3]:>{d}}" for r in rows)
 
 
 def block_mean(x: jax.Array, block: tuple[int, ...]) -> jax.Array:
@@ -191,59 +178,30 @@ def _sharding_with(x: jax.Array, axis: int, *mesh_axes: Any) -> NamedSharding | 
 
 def _inputs_come_first(kernel: str) -> bool:
     """Whether the layout is (spatial axes, in, out), with dense kernels (in, out)."""
-    if not isinstance(kernel, str) or kernel not in _INPUTS_FIRST:
-        raise ValueError(
-            f"`kernel` (={kernel!r}) must be 'HWIO' (Flax, Haiku, Keras: dense kernels are (in, out)) or 'OIHW' "
-            "(Equinox, PyTorch: (out, in)), also for convolutions in 1 and 3 dimensions."
-        )
-    return _INPUTS_FIRST[kernel]
+    if kernel in ("HWIO", "WIO", "DHWIO"):
+        return True
+    if kernel in ("OIHW", "OIW", "OIDHW"):
+        return False
+    raise ValueError(
+        f"`kernel` (={kernel!r}) must be 'HWIO' (Flax, Haiku, Keras: dense kernels are (in, out)) or 'OIHW' "
+        "(Equinox, PyTorch: (out, in)), also for convolutions in 1 and 3 dimensions."
+    )
 
 
-def _elementwise(path: Any, leaf: Any) -> tuple[int, ...]:
-    """Blocks of one entry."""
-    del path
-    return (1,) * len(leaf.shape)
-
-
-def _conv(inputs_first: bool) -> BlockShapeFn:
-    """Whole kernels, for each pair of channels."""
+def _preset(ranks: tuple[int, ...], inputs_first: bool, n: int = -1) -> BlockShapeFn:
+    """Whole kernels for each pair of channels; of a dense layer, runs of n inputs of each output, or all of them."""
 
     def block_shape(path: Any, leaf: Any) -> tuple[int, ...]:
-        rank = len(leaf.shape)
-        if rank not in (3, 4, 5) or _leaf_name(path) in _ELEMENTWISE_NAMES or _is_embedding(path):
-            return _elementwise(path, leaf)
-        spatial, channels = (-1,) * (rank - 2), (1, 1)
-        return spatial + channels if inputs_first else channels + spatial
-
-    return block_shape
-
-
-def _rows(inputs_first: bool) -> BlockShapeFn:
-    """`_conv`, and all inputs of each dense output, all features of each token."""
-    conv_block_shape = _conv(inputs_first)
-
-    def block_shape(path: Any, leaf: Any) -> tuple[int, ...]:
-        rank = len(leaf.shape)
-        if _leaf_name(path) in _ELEMENTWISE_NAMES:
-            return _elementwise(path, leaf)
-        if _is_embedding(path) and rank >= 2:
-            return (1,) * (rank - 1) + (-1,)
-        if rank == 2:
-            return (-1, 1) if inputs_first else (1, -1)
-        return conv_block_shape(path, leaf)
-
-    return block_shape
-
-
-def _lengths(n: int, inputs_first: bool) -> BlockShapeFn:
-    """Runs of n inputs of each dense output, of n features of each token."""
-
-    def block_shape(path: Any, leaf: Any) -> tuple[int, ...]:
-        if len(leaf.shape) != 2 or _leaf_name(path) in _ELEMENTWISE_NAMES:
-            return _elementwise(path, leaf)
-        axis = 0 if inputs_first and not _is_embedding(path) else 1
+        rank, elementwise = len(leaf.shape), (1,) * len(leaf.shape)
+        embedding = rank >= 2 and _is_embedding(path)
+        if _leaf_name(path) in _ELEMENTWISE_NAMES or rank not in ranks or (embedding and 2 not in ranks):
+            return elementwise
+        if rank > 2 and not embedding:
+            spatial = (-1,) * (rank - 2)
+            return (*spatial, 1, 1) if inputs_first else (1, 1, *spatial)
+        axis = 0 if inputs_first and not embedding else rank - 1
         size = n if leaf.shape[axis] % n == 0 else 1
-        return (size, 1) if axis == 0 else (1, size)
+        return (*elementwise[:axis], size, *elementwise[axis + 1 :])
 
     return block_shape
 
