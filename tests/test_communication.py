@@ -5,10 +5,10 @@ import re
 
 import jax
 import pytest
-import ways
+from helpers import ways
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ways import AXIS
+from helpers.ways import AXIS
 
 PARAMS = ways.initial_params()
 BYTES = sum(leaf.nbytes for leaf in jax.tree.leaves(PARAMS))

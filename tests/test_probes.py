@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxprs import all_equations
+from helpers.jaxprs import all_equations
 
 import optax_adahessian as oah
 

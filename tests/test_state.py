@@ -5,10 +5,11 @@ import pickle
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 import orbax.checkpoint
 import pytest
-import stored_state
 from flax import serialization
+from helpers import stored_state
 
 import optax_adahessian as oah
 
@@ -46,23 +47,39 @@ def test_the_state_round_trips(way, tmp_path):
     chex.assert_trees_all_equal(stored_state.step((params, restored)), stored_state.step((params, state)))
 
 
+def fields(state):
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return [(jax.tree_util.keystr(path), f"{leaf.dtype}{leaf.shape}") for path, leaf in leaves]
+
+
 def test_the_fields_of_the_state():
     """Names, order, shapes and dtypes, on which stored states depend."""
     params = {"half": jnp.ones(2, jnp.bfloat16), "kernel": jnp.ones((2, 4))}
     state = oah.scale_by_adahessian(spatial_average=oah.SpatialAverage.rows("HWIO")).init(params)
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    assert [(jax.tree_util.keystr(path), f"{leaf.dtype}{leaf.shape}") for path, leaf in leaves] == [
+    assert fields(state) == [
         (".count", "int32()"),
         (".last_estimate", "int32()"),
-        (".nu_weight", "float32()"),
         (".rejected", "int32()"),
-        (".memory", "float32()"),
         (".mu['half']", "bfloat16(2,)"),
         (".mu['kernel']", "float32(2, 4)"),
         (".nu['half']", "float32(2,)"),
         (".nu['kernel']", "float32(1, 4)"),
         (".estimator.draws", "int32()"),
     ]
+    assert fields(oah.adaptive_nesterov().init(params)) == [
+        (".count", "int32()"),
+        (".memory", "float32()"),
+        (".ema['half']", "bfloat16(2,)"),
+        (".ema['kernel']", "float32(2, 4)"),
+    ]
+
+
+def test_optax_finds_each_moment_and_the_count_once():
+    params = {"w": jnp.ones(2)}
+    state = oah.adahessian(0.1).init(params)
+    for name in ("mu", "nu", "count"):
+        ((_, found),) = optax.tree.get_all_with_path(state, name)
+        chex.assert_trees_all_equal(found, getattr(state[0], name))
 
 
 @pytest.mark.parametrize("file", sorted(stored_state.FILES.glob("*.npz")), ids=lambda file: file.stem)

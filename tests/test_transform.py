@@ -1,4 +1,4 @@
-"""The rule of the transformation, against a model of it in a few lines of float64 NumPy."""
+"""The rule of the transformation, and the two ways to feed it."""
 
 import inspect
 
@@ -7,87 +7,63 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import paper
 import pytest
-from rule_model import numpy_rule
+from helpers.model import numpy_rule
 
 import optax_adahessian as oah
-
-
-def one_leaf_rule(grads, diags, **hyper):
-    """The model's updates for one parameter vector; a diagonal of None is a step without an estimate."""
-    rule = numpy_rule([[g] for g in grads], [h if h is None else [h] for h in diags], [(1,)], **hyper)
-    return [update for (update,) in rule]
-
 
 HYPER = {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "hessian_power": 0.7}
 
 
-def run(tx, grads, diags, dtype=None):
-    """The updates of `tx` and its last state; NaN-free pytrees of one leaf."""
-    state, updates = tx.init({"w": jnp.zeros_like(grads[0], dtype=dtype)}), []
+def run(tx, grads, diags):
+    """The updates of `tx` and its last state, for vectors."""
+    state, updates = tx.init(jnp.asarray(grads[0])), []
     for g, h in zip(grads, diags, strict=True):
-        diag = None if h is None else {"w": jnp.asarray(h, dtype)}
-        u, state = tx.update({"w": jnp.asarray(g, dtype)}, state, hessian_diag=diag)
-        updates.append(u["w"])
+        u, state = tx.update(jnp.asarray(g), state, hessian_diag=None if h is None else jnp.asarray(h))
+        updates.append(u)
     return updates, state
 
 
-def random_run(pattern, seed=0):
-    rng = np.random.default_rng(seed)
-    grads = [rng.normal(size=4) for _ in pattern]
-    diags = [rng.normal(size=4) if estimated else None for estimated in pattern]
-    return grads, diags
+def random_run(pattern):
+    """Gradients and diagonals; 1 in the pattern stands for an estimate, 0 for none."""
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=4) for _ in pattern], [rng.normal(size=4) if c == "1" else None for c in pattern]
+
+
+def model(grads, diags, **hyper):
+    rule = numpy_rule([[g] for g in grads], [h if h is None else [h] for h in diags], [(1,)], **hyper)
+    return [update for (update,) in rule]
 
 
 @pytest.mark.parametrize("hyper", [HYPER, HYPER | {"b1": 0.0, "b2": 0.0}, HYPER | {"hessian_power": 0.0}])
 @pytest.mark.parametrize("pattern", ["111111", "100100", "001011", "000000"])
 def test_any_pattern_of_estimates_follows_the_rule(pattern, hyper):
-    grads, diags = random_run([c == "1" for c in pattern])
+    grads, diags = random_run(pattern)
     with jax.enable_x64(True):
-        updates, state = run(paper.scale_by_adahessian(**hyper), grads, diags, jnp.float64)
-        np.testing.assert_allclose(updates, one_leaf_rule(grads, diags, **hyper), rtol=1e-12, atol=0)
+        updates, state = run(oah.scale_by_adahessian(**hyper), grads, diags)
+        np.testing.assert_allclose(updates, model(grads, diags, **hyper), rtol=1e-12, atol=0)
         assert state.count == len(pattern)
 
 
-def test_float32_follows_the_rule_to_its_rounding():
-    grads, diags = random_run([t % 7 == 3 for t in range(50)])
-    updates, _ = run(paper.scale_by_adahessian(**HYPER), grads, diags, jnp.float32)
-    np.testing.assert_allclose(updates, one_leaf_rule(grads, diags, **HYPER), rtol=2e-5, atol=1e-6)
-
-
-def test_steps_before_a_first_estimate_are_exactly_zero_and_keep_the_momentum():
-    grads, diags = random_run([False, False, True])
-    for eps in (0.0, 1e-3):
-        updates, state = run(paper.scale_by_adahessian(**HYPER | {"eps": eps}), grads, diags)
-        assert not np.any(updates[0])
-        assert not np.any(updates[1])
-        expected = one_leaf_rule(grads, diags, **HYPER | {"eps": eps})
-        np.testing.assert_allclose(updates[2], expected[2], rtol=1e-5)
-        assert state.last_estimate == 3
-
-
-def test_a_step_before_a_first_estimate_computes_no_nan():
-    """Not even where another value is taken in its place: `jax.debug_nans` would stop there."""
-    tx = oah.scale_by_adahessian(eps=0.0)
-    with jax.debug_nans(True):
-        updates, _ = tx.update(jnp.ones(2), tx.init(jnp.ones(2)), hessian_diag=None)
-    assert not np.any(updates)
+@pytest.mark.parametrize("eps", [0.0, 1e-3])
+def test_steps_before_a_first_estimate_are_exactly_zero_and_keep_the_momentum(eps):
+    grads, diags = random_run("001")
+    updates, state = run(oah.scale_by_adahessian(**HYPER | {"eps": eps}), grads, diags)
+    assert not np.any(updates[:2])
+    np.testing.assert_allclose(updates[2], model(grads, diags, **HYPER | {"eps": eps})[2], rtol=1e-5)
+    assert state.last_estimate == 3
 
 
 def test_newton_step_on_a_diagonal_quadratic_lands_on_the_minimum():
     scales, minimum = jnp.array([0.25, 2.0, 64.0]), jnp.array([3.0, -1.5, 8.0])
-
-    def loss_fn(w):
-        return jnp.sum(scales * (w - minimum) ** 2) / 2
-
-    tx = paper.adahessian(learning_rate=1.0, b1=0.0, b2=0.0, eps=0.0)
+    loss_fn = lambda w: jnp.sum(scales * (w - minimum) ** 2) / 2
+    tx = oah.adahessian(learning_rate=1.0, b1=0.0, b2=0.0, eps=0.0)
     params = jnp.zeros(3)
     updates, _ = tx.update(jax.grad(loss_fn)(params), tx.init(params), params, obj_fn=loss_fn)
     chex.assert_trees_all_equal(optax.apply_updates(params, updates), minimum)
 
 
-def test_the_defaults():
+def test_the_defaults_are_those_of_the_paper_in_both_functions():
     def defaults(fun):
         return {name: parameter.default for name, parameter in inspect.signature(fun).parameters.items()}
 
@@ -96,17 +72,14 @@ def test_the_defaults():
         "b2": 0.999,
         "eps": 1e-4,
         "hessian_power": 1.0,
+        "spatial_average": oah.SpatialAverage.none(),
         "update_interval": 1,
         "dense_start": 10,
-        "spatial_average": oah.SpatialAverage.none(),
-        "time_average": "rms",
-        "nesterov": False,
         "mu_dtype": None,
         "hessian_diagonal_fn": None,
     }
     assert defaults(oah.scale_by_adahessian) == scaling
-    bounded = {"b1": 0.99, "eps": 1e-12, "time_average": "mean", "nesterov": True, "max_step": 0.004}
-    assert defaults(oah.adahessian) == scaling | bounded | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
+    assert defaults(oah.adahessian) == scaling | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
 
 
 def test_weight_decay_is_decoupled_masked_and_times_the_learning_rate():
@@ -121,6 +94,22 @@ def test_weight_decay_is_decoupled_masked_and_times_the_learning_rate():
         chex.assert_trees_all_close(updates, expected, rtol=1e-6)
 
 
+def test_weight_decay_continues_where_no_step_is_made():
+    params = jnp.array([2.0, -4.0])
+    tx = oah.adahessian(0.5, weight_decay=0.125)
+    for diag in (None, params * jnp.nan):
+        updates, _ = tx.update(jnp.ones(2), tx.init(params), params, hessian_diag=diag)
+        np.testing.assert_array_equal(updates, -0.5 * 0.125 * params)
+
+
+def test_weight_decay_may_follow_a_schedule():
+    params, tx = jnp.array([2.0]), oah.adahessian(0.5, weight_decay=lambda count: 0.25 * (count + 1))
+    state = tx.init(params)
+    for t in (1, 2):
+        updates, state = tx.update(jnp.zeros(1), state, params, hessian_diag=params)
+        np.testing.assert_array_equal(updates, [-0.5 * 0.25 * t * 2.0])
+
+
 def tree_of_every_kind():
     return {
         "kernel": jnp.ones((3, 3, 2, 4)),
@@ -131,12 +120,12 @@ def tree_of_every_kind():
     }
 
 
-@pytest.mark.parametrize("mu_dtype", [None, jnp.bfloat16])
+@pytest.mark.parametrize(("b1", "mu_dtype"), [(0.9, None), (0.9, jnp.bfloat16), (0, None)])
 @pytest.mark.parametrize("grad_dtype", [None, jnp.float32])
-def test_update_keeps_shapes_and_dtypes_of_the_state_and_dtypes_of_the_gradients(mu_dtype, grad_dtype):
+def test_update_keeps_shapes_and_dtypes_of_the_state_and_dtypes_of_the_gradients(b1, mu_dtype, grad_dtype):
     params = tree_of_every_kind()
     grads = jax.tree.map(lambda p: jnp.ones_like(p, dtype=grad_dtype), params)
-    tx = oah.scale_by_adahessian(spatial_average=oah.SpatialAverage.rows("HWIO"), mu_dtype=mu_dtype)
+    tx = oah.scale_by_adahessian(b1=b1, spatial_average=oah.SpatialAverage.rows("HWIO"), mu_dtype=mu_dtype)
     state = tx.init(params)
     for diag in (params, None):
         updates, new_state = tx.update(grads, state, params, hessian_diag=diag)
@@ -145,36 +134,44 @@ def test_update_keeps_shapes_and_dtypes_of_the_state_and_dtypes_of_the_gradients
         state = new_state
     assert state.nu["kernel"].shape == (1, 1, 2, 4)
     assert state.nu["half"].dtype == jnp.float32
-    assert state.mu["half"].dtype == jnp.bfloat16
-    assert state.nu_weight.dtype == jnp.float32
+    assert state.mu is None if b1 == 0 else state.mu["half"].dtype == jnp.bfloat16
 
 
 def test_adahessian_promotes_as_adamw_does():
     params = {"half": jnp.ones(2, jnp.bfloat16), "single": jnp.ones(2)}
-    updates, _ = oah.adahessian(0.1, weight_decay=0.1).update(
-        params, oah.adahessian().init(params), params, hessian_diag=params
-    )
-    reference, _ = optax.adamw(0.1).update(params, optax.adamw(0.1).init(params), params)
-    chex.assert_trees_all_equal_dtypes(updates, reference)
+    tx, adamw = oah.adahessian(0.1, weight_decay=0.1), optax.adamw(0.1)
+    updates, _ = tx.update(params, tx.init(params), params, hessian_diag=params)
+    chex.assert_trees_all_equal_dtypes(updates, adamw.update(params, adamw.init(params), params)[0])
 
 
 def test_squares_of_half_precision_curvature_are_taken_in_float32():
     """1e-4 squared vanishes in float16."""
-    params = {"w": jnp.ones(2, jnp.float16)}
-    tx = paper.scale_by_adahessian(b1=0.0, eps=0.0)
-    diag = jax.tree.map(lambda p: 1e-4 * p, params)
-    updates, state = tx.update(diag, tx.init(params), params, hessian_diag=diag)
-    np.testing.assert_allclose(state.nu["w"] / state.nu_weight, np.float32(diag["w"]) ** 2, rtol=1e-6)
-    np.testing.assert_allclose(updates["w"], 1.0, rtol=1e-3)
+    diag = jnp.full(2, 1e-4, jnp.float16)
+    updates, state = run(oah.scale_by_adahessian(b1=0, eps=0.0), [diag], [diag])
+    np.testing.assert_allclose(state.nu, np.float32(diag) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(updates[0], 1.0, rtol=1e-3)
 
 
 def test_init_works_on_abstract_parameters():
     params = tree_of_every_kind()
     abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
-    tx = paper.adahessian(spatial_average=oah.SpatialAverage.conv("HWIO"))
+    tx = oah.adahessian(spatial_average=oah.SpatialAverage.conv("HWIO"))
     chex.assert_trees_all_equal(tx.init(abstract), tx.init(params))
-    shapes = jax.eval_shape(tx.init, abstract)
-    chex.assert_trees_all_equal_shapes_and_dtypes(shapes, tx.init(params))
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(tx.init, abstract), tx.init(params))
+
+
+def test_without_momentum_none_is_stored_and_a_zero_or_another_momentum_comes_to_the_same():
+    """b1 = 0 as a number is the rule with b1 = 0 as an array; `optax.ema(b1)` in front makes it the rule with b1."""
+    grads, diags = random_run("1101")
+    plain, zero, momentum = (oah.scale_by_adahessian(b1=b1, b2=0.9) for b1 in (0, jnp.float32(0), 0.9))
+    updates, state = run(plain, grads, diags)
+    assert state.mu is None
+    same, state = run(zero, grads, diags)
+    np.testing.assert_array_equal(same, updates)
+    np.testing.assert_array_equal(state.mu, np.float32(grads[-1]))
+    composed, _ = run(optax.chain(optax.ema(0.9), plain), grads, diags)
+    # Both average gradients up to 2 in single precision; the bias correction by 0.1 magnifies their rounding.
+    np.testing.assert_allclose(composed, run(momentum, grads, diags)[0], rtol=1e-5, atol=1e-5)
 
 
 def coupled(params, x):
@@ -186,34 +183,33 @@ COUPLED_PARAMS = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "v": jnp.linspace(
 BATCHES = jax.random.normal(jax.random.key(0), (25, 8, 3))
 
 
-def step_with_obj_fn(tx):
+def step_with_obj_fn(tx, name="obj_fn"):
     def step(carry, x):
         params, state = carry
-        grads = jax.grad(coupled)(params, x)
-        updates, state = tx.update(grads, state, params, obj_fn=lambda p: coupled(p, x))
-        return (optax.apply_updates(params, updates), state), coupled(params, x)
-
-    return step
-
-
-def step_with_diag(tx, estimated):
-    estimate = oah.value_grad_and_hessian_diag(coupled)
-
-    def step(carry, x):
-        params, state = carry
-        key = jax.random.fold_in(jax.random.key(0), state[0].count)
-        loss, grads, diag = estimate(key, params, x)
-        updates, state = tx.update(grads, state, params, hessian_diag=diag if estimated else None)
+        loss, grads = jax.value_and_grad(coupled)(params, x)
+        updates, state = tx.update(grads, state, params, **{name: lambda p: coupled(p, x)})
         return (optax.apply_updates(params, updates), state), loss
 
     return step
 
 
-@pytest.mark.parametrize("feed", ["obj_fn", "hessian_diag"])
-def test_a_loop_in_scan_equals_the_python_loop(feed):
-    tx = paper.adahessian(0.05, update_interval=3, dense_start=4)
-    step = step_with_obj_fn(tx) if feed == "obj_fn" else step_with_diag(tx, estimated=True)
-    start = COUPLED_PARAMS, tx.init(COUPLED_PARAMS)
+def step_with_diag(tx):
+    estimate = oah.value_grad_and_hessian_diag(coupled)
+
+    def step(carry, x, key=None):
+        params, state = carry
+        key = jax.random.fold_in(jax.random.key(0), state[0].count) if key is None else key
+        loss, grads, diag = estimate(key, params, x)
+        updates, state = tx.update(grads, state, params, hessian_diag=diag)
+        return (optax.apply_updates(params, updates), state), loss
+
+    return step
+
+
+@pytest.mark.parametrize("make_step", [step_with_obj_fn, step_with_diag])
+def test_a_loop_in_scan_equals_the_python_loop(make_step):
+    tx = oah.adahessian(0.05, update_interval=3, dense_start=4)
+    step, start = make_step(tx), (COUPLED_PARAMS, tx.init(COUPLED_PARAMS))
     scanned, losses = jax.lax.scan(step, start, BATCHES)
     carry, looped, jitted = start, [], jax.jit(step)
     for x in BATCHES:
@@ -224,28 +220,34 @@ def test_a_loop_in_scan_equals_the_python_loop(feed):
     assert losses[-1] < losses[0]
 
 
-def test_both_ways_of_feeding_agree_step_by_step():
-    """With hutchinson's n-th draw handed in from outside, at every step and on the steps of a schedule."""
-    tx = paper.adahessian(0.05, update_interval=4, dense_start=2)
-    estimated, plain = jax.jit(step_with_obj_fn(tx)), oah.value_grad_and_hessian_diag(coupled)
+@pytest.mark.parametrize("name", ["obj_fn", "value_fn"])
+def test_both_ways_of_feeding_agree_step_by_step(name):
+    """With hutchinson's n-th draw from outside, on the steps of a schedule."""
+    tx = oah.adahessian(0.05, update_interval=4, dense_start=2)
+    by_loss, estimate = jax.jit(step_with_obj_fn(tx, name)), oah.value_grad_and_hessian_diag(coupled)
     inside = outside = (COUPLED_PARAMS, tx.init(COUPLED_PARAMS))
     draws = 0
     for t, x in enumerate(BATCHES[:10]):
-        inside, _ = estimated(inside, x)
+        inside, _ = by_loss(inside, x)
         params, state = outside
-        _, grads, diag = plain(jax.random.fold_in(jax.random.key(0), draws), params, x)
         due = oah.refresh_due(t, 4, dense_start=2)
+        _, grads, diag = estimate(jax.random.fold_in(jax.random.key(0), draws) if due else None, params, x)
         draws += due
-        updates, state = tx.update(grads, state, params, hessian_diag=diag if due else None)
+        updates, state = tx.update(grads, state, params, hessian_diag=diag)
         outside = optax.apply_updates(params, updates), state
         chex.assert_trees_all_close(inside[0], outside[0], rtol=1e-5, atol=1e-6)
     assert inside[1][0].estimator.draws == draws
 
 
-def test_signed_average_takes_the_absolute_value_after_the_block_mean():
-    h = {"w": jnp.array([[1.0, -3.0], [4.0, 6.0]])}
-    for signed, expected in ((False, [2.0, 5.0]), (True, [1.0, 5.0])):
-        average = oah.SpatialAverage.custom(lambda path, leaf: (1, 2), signed=signed)
-        tx = paper.scale_by_adahessian(spatial_average=average)
-        _, state = tx.update(h, tx.init(h), h, hessian_diag=h)
-        np.testing.assert_allclose(jnp.sqrt(state.nu["w"] / state.nu_weight)[:, 0], expected, rtol=1e-6)
+def test_value_fn_serves_only_where_neither_feed_is_given():
+    tx, params = oah.scale_by_adahessian(b1=0, eps=0.0), jnp.ones(2)
+    obj_fn, value_fn = (lambda p: jnp.sum(p**2)), (lambda p: 4 * jnp.sum(p**2))
+    for feed, curvature in (
+        ({"value_fn": value_fn}, 8),
+        ({"value_fn": value_fn, "obj_fn": obj_fn}, 2),
+        ({"value_fn": value_fn, "hessian_diag": params}, 1),
+    ):
+        updates, _ = tx.update(params, tx.init(params), params, **feed)
+        np.testing.assert_allclose(updates, 1 / curvature)
+    updates, _ = tx.update(params, tx.init(params), params, value_fn=value_fn, hessian_diag=None)
+    np.testing.assert_array_equal(updates, 0)

@@ -1,6 +1,6 @@
 """A run that stops after five steps and goes on for three, and its file: later versions read what earlier ones wrote.
 
-``python tests/stored_state.py`` writes the file of the installed version.
+``python -m tests.helpers.stored_state`` writes the file of the installed version.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import paper
 
 import optax_adahessian as oah
 
-FILES = Path(__file__).parent / "states"
+FILES = Path(__file__).parents[1] / "states"
 STOP, END = 5, 8  # estimates at steps 0, 2, 4, 6: the state at step 5 stands between two
 
-TX = paper.scale_by_adahessian(update_interval=2, dense_start=1, spatial_average=oah.SpatialAverage.rows("HWIO"))
+TX = oah.scale_by_adahessian(update_interval=2, dense_start=1, spatial_average=oah.SpatialAverage.rows("HWIO"))
 
 
 def initial() -> Any:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import paper
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -53,13 +52,13 @@ def key_at(step: int) -> jax.Array:
 
 
 def optimizer(axis_name: Any = None, **options: Any) -> optax.GradientTransformationExtraArgs:
-    """AdaHessian with one second moment for each output, and no bound that would hide the length of a step."""
-    options = {"spatial_average": oah.SpatialAverage.rows("HWIO"), **paper.PAPER, **options}
+    """AdaHessian with one second moment for each output."""
+    options = {"spatial_average": oah.SpatialAverage.rows("HWIO"), **options}
     return oah.adahessian(0.1, hessian_diagonal_fn=oah.hutchinson(axis_name=axis_name), **options)
 
 
 def fed_by_estimate(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
-    """A step that estimates in one pass with the gradient."""
+    """A step that estimates in one pass with the gradient, if there is a key."""
     estimate = oah.value_grad_and_hessian_diag(loss, axis_name=axis_name)
 
     def step(params: Any, state: Any, key: jax.Array, batch: Any) -> tuple[Any, Any, jax.Array]:
@@ -70,39 +69,23 @@ def fed_by_estimate(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Call
     return step
 
 
-def fed_by_loss(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
-    """A step that hands the loss to `update`, which estimates with keys of its own."""
-    return one_gradient(tx, loss, axis_name, lambda batch: {"obj_fn": lambda p: loss(p, batch)})
-
-
 def without_estimate(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
     """A step of an interval between two estimates."""
-    return one_gradient(tx, loss, axis_name, lambda batch: {"hessian_diag": None})
+    step = fed_by_estimate(tx, loss, axis_name)
+    return lambda params, state, key, batch: step(params, state, None, batch)
 
 
-def one_gradient(tx: Any, loss: Any, axis_name: Any, feed: Callable[[Any], Any]) -> Callable[..., Any]:
-    """A step that takes the gradient alone; `feed` of the batch is what `update` gets besides."""
-    value_and_grad = averaged_value_and_grad(loss, axis_name)
+def fed_by_loss(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
+    """A step that gives the loss to `update`, which estimates with keys of its own."""
+    value_and_grad = oah.value_grad_and_hessian_diag(loss, axis_name=axis_name)
 
     def step(params: Any, state: Any, key: jax.Array, batch: Any) -> tuple[Any, Any, jax.Array]:
         del key
-        value, grads = value_and_grad(params, batch)
-        updates, state = tx.update(grads, state, params, **feed(batch))
+        value, grads, _ = value_and_grad(None, params, batch)
+        updates, state = tx.update(grads, state, params, obj_fn=lambda p: loss(p, batch))
         return optax.apply_updates(params, updates), state, value
 
     return step
-
-
-def averaged_value_and_grad(loss: Any, axis_name: Any) -> Callable[..., Any]:
-    """`jax.value_and_grad` of the local loss, averaged over the axis."""
-    if axis_name is None:
-        return jax.value_and_grad(loss)
-
-    def value_and_grad(params: Any, batch: Any) -> Any:
-        own = jax.lax.pcast(params, axis_name, to="varying")
-        return jax.lax.pmean(jax.value_and_grad(loss)(own, batch), axis_name)
-
-    return value_and_grad
 
 
 def train(step: Any, params: Any, state: Any, place: Callable[[Any], Any] = lambda batch: batch) -> Run:

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from golden_cases import CASES, Layout, arrays, as_recorded, hessian_diag, recorded, spatial_average
-from golden_problems import loss_fn
 
 import optax_adahessian as oah
+
+from .golden import CASES, Layout, arrays, as_recorded, hessian_diag, loss_fn, recorded, spatial_average
 
 # "optimizer": gradients, probes and Hessian-vector products as recorded. "end to end": the loss rebuilt, gradients and
 # products our own, the probes as recorded.
@@ -34,16 +34,11 @@ class Trace(NamedTuple):
     params: dict[str, Any]  # after each step
     curvature: dict[str, Any]  # d, at block size
     mu: dict[str, Any]
-    nu: dict[str, Any]  # at block size
+    nu: dict[str, Any]  # at block size, before the bias correction
 
 
-def optimizer(
-    case_id: str,
-    layout: Layout,
-    update_interval: int,
-    hessian_diagonal_fn: optax.GradientTransformation | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    """Our optimizer with every hyper-parameter of the case named, so that no default of ours can matter."""
+def optimizer(case_id: str, layout: Layout) -> optax.GradientTransformationExtraArgs:
+    """Our optimizer with the hyper-parameters of the case."""
     hyper, rates = CASES[case_id]["hyper"], arrays(case_id)["lr"]
     return oah.adahessian(
         learning_rate=lambda count: jnp.asarray(rates)[count],
@@ -52,65 +47,32 @@ def optimizer(
         eps=hyper["eps"],
         hessian_power=hyper["hessian_power"],
         weight_decay=hyper["weight_decay"],
-        mask=None,
-        update_interval=update_interval,
-        dense_start=0,
         spatial_average=spatial_average(case_id, layout),
-        mu_dtype=None,
-        hessian_diagonal_fn=hessian_diagonal_fn,
     )
-
-
-def recorded_probes() -> optax.GradientTransformationExtraArgs:
-    """An estimator that takes its probes from the caller, and returns its last estimate where none is due."""
-
-    def init_fn(params: Any) -> Any:
-        return jax.tree.map(jnp.zeros_like, params)
-
-    def update_fn(
-        updates: Any, state: Any, params: Any, *, obj_fn: Any, probes: Any, fresh: jax.Array, **extra_args: Any
-    ) -> tuple[Any, Any]:
-        del updates, extra_args
-        products = jax.vmap(lambda z: oah.hessian_vector_product(obj_fn, params, z))(probes)
-        estimate = jax.tree.map(lambda z, hz: jnp.mean(z * hz, axis=0), probes, products)
-        last = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), estimate, state)
-        return last, last
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 def replay(case_id: str, way: Way, layout: Layout, dtype: str) -> Trace:
     """Free running from the recorded first parameters; needs `jax.enable_x64` for float64."""
-
+    tx, b2 = optimizer(case_id, layout), CASES[case_id]["hyper"]["betas"][1]
+    curvature, inputs = (_from_products if way == "optimizer" else _end_to_end)(case_id, layout, dtype)
     # With b2 = 0 the second moment is the square of the last block mean: what entered it can be read off the state.
-    last_curvature = oah.scale_by_adahessian(
-        b1=0.0,
-        b2=0.0,
-        eps=0.0,
-        hessian_power=1.0,
-        update_interval=1,
-        dense_start=0,
-        spatial_average=spatial_average(case_id, layout),
-        mu_dtype=None,
-        hessian_diagonal_fn=None,
-    )
-    b2 = CASES[case_id]["hyper"]["betas"][1]
-    tx, step, inputs = (_from_products if way == "optimizer" else _end_to_end)(case_id, layout, dtype)
+    last_curvature = oah.scale_by_adahessian(b1=0, b2=0.0, eps=0.0, spatial_average=spatial_average(case_id, layout))
 
     def one_step(carry: Any, step_inputs: Any) -> Any:
-        params, state, curvature_state = carry
-        updates, state, diag = step(params, state, step_inputs)
+        params, last_diag, state, curvature_state = carry
+        grads, diag = curvature(params, last_diag, step_inputs)
+        updates, state = tx.update(grads, state, params, hessian_diag=diag)
         params = optax.apply_updates(params, updates)
-        _, curvature_state = last_curvature.update(updates, curvature_state, hessian_diag=diag)
-        curvature = jax.tree.map(jnp.sqrt, curvature_state.nu)
-        # The state holds the corrected second moment, the originals' the one before the correction.
+        _, curvature_state = last_curvature.update(grads, curvature_state, hessian_diag=diag)
+        # The state holds the corrected second moment, the record the one before the correction.
         weight = -jnp.expm1(state[0].count * jnp.log(b2)) if b2 else 1.0
         nu = jax.tree.map(lambda v: v * weight, state[0].nu)
-        mu = updates if state[0].mu is None else state[0].mu
-        return (params, state, curvature_state), Trace(params, curvature, mu, nu)
+        trace = Trace(params, jax.tree.map(jnp.sqrt, curvature_state.nu), state[0].mu or grads, nu)
+        return (params, diag, state, curvature_state), trace
 
     def run(start: Any, inputs: Any) -> Trace:
-        return jax.lax.scan(one_step, (start, tx.init(start), last_curvature.init(start)), inputs)[1]
+        zeros = jax.tree.map(jnp.zeros_like, start)
+        return jax.lax.scan(one_step, (start, zeros, tx.init(start), last_curvature.init(start)), inputs)[1]
 
     start = _cast({name: p[0] for name, p in recorded(case_id, "p", layout).items()}, dtype)
     return jax.tree.map(np.asarray, jax.jit(run, compiler_options=COMPILE_FAST)(start, inputs))
@@ -150,30 +112,25 @@ def _allowed(case_id: str, way: Way, dtype: str) -> dict[str, float]:
     return allowed
 
 
-def _from_products(case_id: str, layout: Layout, dtype: str) -> tuple[Any, Any, Any]:
-    # The interval acts on `obj_fn` alone: every diagonal that is handed in counts, the repeated ones, too.
-    tx = optimizer(case_id, layout, update_interval=CASES[case_id]["update_each"])
-
-    def step(params: Any, state: Any, inputs: Any) -> Any:
-        grads, diag = inputs
-        return *tx.update(grads, state, params, hessian_diag=diag), diag
-
-    return tx, step, _cast((recorded(case_id, "g", layout), hessian_diag(case_id, layout)), dtype)
+def _from_products(case_id: str, layout: Layout, dtype: str) -> tuple[Any, Any]:
+    return lambda params, last_diag, inputs: inputs, _cast(
+        (recorded(case_id, "g", layout), hessian_diag(case_id, layout)), dtype
+    )
 
 
-def _end_to_end(case_id: str, layout: Layout, dtype: str) -> tuple[Any, Any, Any]:
-    tx = optimizer(case_id, layout, update_interval=1, hessian_diagonal_fn=recorded_probes())
+def _end_to_end(case_id: str, layout: Layout, dtype: str) -> tuple[Any, Any]:
     recorded_loss = loss_fn(CASES[case_id], arrays(case_id), dtype)
 
     def loss(params: Any) -> jax.Array:
         return recorded_loss(as_recorded(case_id, params, layout))
 
-    def step(params: Any, state: Any, inputs: Any) -> Any:
+    def curvature(params: Any, last_diag: Any, inputs: Any) -> Any:
         probes, fresh = inputs
-        updates, state = tx.update(jax.grad(loss)(params), state, params, obj_fn=loss, probes=probes, fresh=fresh)
-        return updates, state, state[0].estimator
+        products = jax.vmap(lambda z: oah.hessian_vector_product(loss, params, z))(probes)
+        diag = jax.tree.map(lambda z, hz: jnp.mean(z * hz, axis=0), probes, products)
+        return jax.grad(loss)(params), jax.tree.map(lambda new, old: jnp.where(fresh, new, old), diag, last_diag)
 
-    return tx, step, (_cast(recorded(case_id, "z", layout), dtype), arrays(case_id)["fresh"])
+    return curvature, (_cast(recorded(case_id, "z", layout), dtype), arrays(case_id)["fresh"])
 
 
 def _cast(tree: Any, dtype: str) -> Any:
@@ -183,3 +140,25 @@ def _cast(tree: Any, dtype: str) -> Any:
 def _expanded(x: Any, shape: tuple[int, ...]) -> Any:
     """One entry per block repeated to `shape`."""
     return np.kron(x, np.ones([size // blocks for size, blocks in zip(shape, x.shape, strict=True)]))
+
+
+def check_own_probes(num_probes: int = 2, num_keys: int = 4_000) -> None:
+    """Raises AssertionError unless mean and variance of our estimate are those that theory gives.
+
+    The problem is a recorded one whose Hessian is known in closed form.
+    """
+    case, data = CASES["b_ranks_default"], arrays("b_ranks_default")
+    params = {param["name"]: jnp.asarray(data[f"p/{param['name']}"][0], jnp.float32) for param in case["params"]}
+    estimate = oah.value_grad_and_hessian_diag(loss_fn(case, data, "float32"), num_probes=num_probes)
+    keys = jax.random.split(jax.random.key(0), num_keys)
+    _, _, diags = jax.jit(jax.vmap(estimate, in_axes=(0, None)), compiler_options=COMPILE_FAST)(keys, params)
+    samples = np.concatenate([np.reshape(leaf, (num_keys, -1)) for leaf in diags.values()], axis=1).astype(np.float64)
+
+    # f = |B^T u|^2 / (2 rank) + sum c sin(u) + ..., so that H = B B^T / rank - diag(c sin(u)).
+    u = np.concatenate([data[f"p/{param['name']}"][0].ravel() for param in case["params"]])
+    hessian = data["data/B"] @ data["data/B"].T / case["problem"]["rank"] - np.diag(data["data/c"] * np.sin(u))
+    variance = (np.sum(hessian**2, axis=1) - np.diag(hessian) ** 2) / num_probes
+    # Six standard errors for about 100 entries; that of a sample variance is that of a normal variable's at most:
+    # a sum of signs has a fourth moment below three variances squared.
+    assert np.all(np.abs(samples.mean(axis=0) - np.diag(hessian)) <= 6 * np.sqrt(variance / num_keys) + 1e-6)
+    assert np.all(np.abs(samples.var(axis=0) - variance) <= 6 * variance * np.sqrt(2 / num_keys))
