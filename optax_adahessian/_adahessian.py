@@ -85,25 +85,24 @@ def adahessian(
       learning_rate: a number or an Optax schedule; it has no unit if ``hessian_power=1``, where 1 is Newton's step.
       b1: decay of the first moment, per step. With the Python number 0 no first moment is stored.
       b2: decay of the second moment, per step.
-      eps: added to the denominator outside of the root and of the power; unit: that of the curvature (for k = 1).
-        It must be small beside the curvature, which scales with the loss: 1e-8 suits a mean over tokens.
+      eps: added to the denominator outside of the root and of the power; unit: that of the curvature (for k = 1), which
+        scales with the loss: 1e-8 suits a mean over tokens.
       hessian_power: k in [0, 1]; 1 is the paper's, 0 is momentum alone.
       weight_decay: decoupled, multiplied by the learning rate: a number or a schedule, as in `optax.adamw`.
-      mask: a pytree of bools, or a function of the parameters that returns one: where to decay, as in `optax.adamw`.
+      mask: where to decay, as in `optax.adamw`: a pytree of bools, or a function of the parameters that returns one.
       spatial_average: which entries share one second moment, see `SpatialAverage`.
       update_interval: steps between estimates from `obj_fn`. The Python int 1 compiles to no `lax.cond`, in which
         convolutions run 10 to 30 times slower on the CPU; for larger intervals prefer `hessian_diag`.
       dense_start: the first steps, which estimate from `obj_fn` whatever the interval.
       mu_dtype: dtype of the first moment; that of the parameters by default.
       hessian_diagonal_fn: the estimator behind `obj_fn`, a transformation whose update returns the diagonal;
-        ``hutchinson()`` by default. A foreign one is given all extra arguments of `update`.
+        `hutchinson` by default. A foreign one is given all extra arguments of `update`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`; other extra arguments of `update` are ignored.
 
     Raises:
-      TypeError, ValueError: for an argument of the wrong type or outside of its range, except traced values, and for
-        a diagonal that does not fit the gradients.
+      TypeError, ValueError: for an argument out of its range (traced values pass), or a diagonal that does not fit.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adahessian as oah
@@ -228,7 +227,6 @@ def scale_by_adahessian(
 
 
 def _moment_dtype(leaf: Any) -> Any:
-    """The dtype that the moments of a leaf are computed in: its own, but at least float32."""
     return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
 
 
@@ -259,17 +257,11 @@ def _with_estimate(
     count = optax.safe_increment(state.count)
 
     def curvature(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
-        # Finite entries count as at most half the root of the largest number, so that squares and sums stay finite.
+        # A finite entry counts as at most half the root of the largest number, so that squares and sums stay finite.
         bound = math.sqrt(jnp.finfo(old.dtype).max) / 2
         h = jnp.asarray(h, jnp.result_type(h, old))
         h = jnp.where(jnp.isfinite(h), jnp.clip(h, -bound, bound), h).astype(old.dtype)
-        d = block_mean(h if spatial_average.signed else jnp.abs(h), spatial_average.block_shape(path, h))
-        if d.shape != old.shape:
-            raise ValueError(
-                f"`spatial_average` (={spatial_average.name}) gives the leaf {jax.tree_util.keystr(path)!r} a second "
-                f"moment of shape {d.shape}, and the state has {old.shape}. Use the average that `init` had."
-            )
-        return d
+        return block_mean(h if spatial_average.signed else jnp.abs(h), spatial_average.block_shape(path, h))
 
     def average(d: jax.Array, old: jax.Array) -> jax.Array:
         weight = _ema_weight(b2, count - state.last_estimate, old.dtype) / _ema_weight(b2, count, old.dtype)
@@ -294,6 +286,10 @@ def _denominator(nu: jax.Array, hessian_power: Any, eps: Any) -> jax.Array:
     root = jnp.sqrt(jnp.where(nu > tiny, nu, tiny))  # the root's derivative at 0 would be infinite
     is_one = isinstance(hessian_power, (int, float)) and hessian_power == 1
     return jnp.where(nu > 0, (root if is_one else root**hessian_power) + eps, jnp.inf)
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
 
 
 def _check_feed(obj_fn: Any, hessian_diag: Any, params: Any, needs_one: bool) -> None:
@@ -325,7 +321,3 @@ def _matching_diag(hessian_diag: Any, updates: Any) -> Any:
     check_real_leaves("hessian_diag", hessian_diag)
     check_like("hessian_diag", hessian_diag, updates)
     return hessian_diag
-
-
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)

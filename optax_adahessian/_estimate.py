@@ -38,26 +38,23 @@ def value_grad_and_hessian_diag(
     Args:
       fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar; with `has_aux` a pair (loss, aux).
       has_aux: whether `fun` returns auxiliary output, as in `jax.value_and_grad`.
-      num_probes: n, the number of random sign vectors. Up to 8 share one linearization, whose residuals are held in
-        memory, and are unrolled; more run in a loop.
+      num_probes: n. Up to 8 share one linearization, held in memory, and are unrolled; more run in a loop.
       axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split. Loss,
-        gradient and diagonal are averaged over it. The key determines the probes: the same key on every replica is
-        one shared probe; `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each its own, the variance of
-        as many probes, and another expected denominator. A loss that itself averages over the axis (batch statistics
-        of all devices) needs the shared probe.
+        gradient and diagonal are averaged over it. The same key on every replica is one shared probe; one from
+        `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each its own, the variance of as many probes,
+        and another expected denominator. A loss that itself averages over the axis needs the shared probe.
       hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot differentiate, such
         as a `jax.custom_vjp` whose backward rule calls another one.
 
     Returns:
       A function ``estimate(key, params, *args, **kwargs)`` that returns ``(loss, grads, hessian_diag)``, with
-      `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is untouched, each replica's own. Gradient and diagonal
-      have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None and the program is
-      that of `jax.value_and_grad`. Call it inside `jax.jit`.
+      `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is each replica's own. Gradient and diagonal have the
+      structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None and the program is that of
+      `jax.value_and_grad`. Call it inside `jax.jit`.
 
     Raises:
-      TypeError, ValueError: for an argument of the wrong type or outside of its range, leaves that are not real, or
-        parameters that vary over `axis_name`. If `fun` cannot be differentiated twice, JAX's own error, with a note
-        if the other `hvp` can do it.
+      TypeError, ValueError: for bad arguments, leaves that are not real, or parameters that vary over `axis_name`. If
+        `fun` cannot be differentiated twice, JAX's own error, with a note if the other `hvp` can do it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_adahessian as oah
@@ -101,22 +98,20 @@ def _one_replica(
     first = probe(0)
     value_and_aux, grads, product, along = gradient_and_product(loss, own_params, first, hvp, num_probes > 1)
 
+    def signed(z: Any, hz: Any) -> Any:  # in at least float32, in which the probes are summed
+        return jax.tree.map(lambda s, x: (s * x).astype(jnp.promote_types(x.dtype, jnp.float32)), z, hz)
+
     def add_probe(i: Any, total: Any) -> Any:
         z = probe(i)
-        return jax.tree.map(jnp.add, total, _signed(z, along(z)))
+        return jax.tree.map(jnp.add, total, signed(z, along(z)))
 
-    total = _signed(first, product)  # outside of the loop, which keeps the dtypes and shardings that it starts with
+    total = signed(first, product)  # outside of the loop, which keeps the dtypes and shardings that it starts with
     if num_probes <= _MOST_UNROLLED:
         for i in range(1, num_probes):
             total = add_probe(i, total)
     else:
         total = jax.lax.fori_loop(1, num_probes, add_probe, total)
     return value_and_aux, grads, jax.tree.map(lambda t, p: (t / num_probes).astype(p.dtype), total, own_params)
-
-
-def _signed(probe: Any, product: Any) -> Any:
-    """``z * Hz``, in at least float32, in which the probes are summed."""
-    return jax.tree.map(lambda z, hz: (z * hz).astype(jnp.promote_types(hz.dtype, jnp.float32)), probe, product)
 
 
 class HutchinsonState(NamedTuple):
@@ -176,14 +171,9 @@ def hutchinson(
 def refresh_due(step: Any, update_interval: Any, dense_start: Any = 10) -> Any:
     """Whether a step estimates the Hessian diagonal: ``step < dense_start or step % update_interval == 0``.
 
-    Without the dense start one noisy sample would be the whole denominator of the first `update_interval` steps.
-    Where the step is traced, as inside `jax.lax.scan`, the result is an array for `jax.lax.cond`; a Python ``if`` needs
-    a step that is known outside of `jax.jit`.
-
-    Args:
-      step: the step, counted from 0; an int or an integer array.
-      update_interval: steps between estimates, at least 1.
-      dense_start: the first steps, which estimate whatever the interval; at least 0.
+    `step` counts from 0. Without the dense start one noisy sample would be the whole denominator of the first
+    `update_interval` steps. A traced step, as inside `jax.lax.scan`, gives an array for `jax.lax.cond`; a Python ``if``
+    needs a step that is known outside of `jax.jit`.
 
     Example:
       >>> import optax_adahessian as oah
@@ -198,14 +188,8 @@ def refresh_due(step: Any, update_interval: Any, dense_start: Any = 10) -> Any:
 def refresh_key(key: jax.Array, step: int, update_interval: int, dense_start: int = 10) -> jax.Array | None:
     """``fold_in(key, step)`` on the steps of `refresh_due`, else None: what ``estimate(key, ...)`` needs.
 
-    A jitted step that is given the result compiles twice: with a key, and with None. The arguments are those of
-    `refresh_due`, with a step that is known outside of `jax.jit`, and the random key of the whole run, typed or raw.
-
-    Example:
-      >>> import jax, optax_adahessian as oah
-      >>> keys = [oah.refresh_key(jax.random.key(0), step, update_interval=15, dense_start=3) for step in range(40)]
-      >>> [step for step, key in enumerate(keys) if key is not None]
-      [0, 1, 2, 15, 30]
+    A jitted step that is given the result compiles twice: with a key, and with None. `key` is the random key of the
+    whole run, typed or raw; `step` must be known outside of `jax.jit`.
     """
     check_key("key", key)
     if isinstance(step, jax.core.Tracer):

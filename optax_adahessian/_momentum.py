@@ -10,8 +10,8 @@ import optax
 
 from optax_adahessian._errors import check_number
 
-# The memory at first, in steps, and how much it grows in a step whose gradient points straight against the average:
-# heuristics, chosen on six tasks that the table in the docstring does not contain.
+# The memory at first, and its growth where a gradient points straight against the average: heuristics, chosen on other
+# tasks than those of the table below.
 _FIRST_MEMORY, _GROWTH = 3.0, 0.2
 
 
@@ -28,8 +28,7 @@ def adaptive_nesterov(
 ) -> optax.GradientTransformation:
     r"""Nesterov's momentum with a memory that adapts: a heuristic of this project, and no part of AdaHessian.
 
-    It replaces the gradient :math:`g_t` by an average :math:`e_t` of gradients that looks one step ahead. With t
-    counted from 1, and the cosine of the angle between the two trees as one vector each,
+    It replaces the gradient :math:`g_t` by an average :math:`e_t` of gradients that looks one step ahead,
 
     .. math::
 
@@ -38,15 +37,13 @@ def adaptive_nesterov(
         e_t &= \beta_t e_{t-1} + (1 - \beta_t) g_t \\
         u_t &= \beta_t e_t + (1 - \beta_t) g_t
 
-    where :math:`u_t` is the update. The weights sum to 1, so there is no bias to correct. The memory :math:`m_t` grows
-    where gradients point against their average, as when the parameters swing across a valley, and shrinks where they
-    point along it. On pure noise it is a random walk reflected at 3: it hardly grows for many entries (1,000 entries:
-    3.7 after 20,000 steps), and grows for few (one entry: 43 after 100,000 steps).
+    with t from 1, the cosine between the trees as one vector each, and the update :math:`u_t`. The weights sum to 1, so
+    there is no bias to correct. The memory :math:`m_t` grows where gradients point against their average, as when the
+    parameters swing across a valley, and shrinks where they point along it. On pure noise it is a random walk reflected
+    at 3: it hardly grows for 1,000 entries (3.7 after 20,000 steps), and does for one (43 after 100,000 steps).
 
     Measured on five tasks, test loss relative to AdamW's with ``b2=0.98``, in per cent (negative is better):
 
-    ====================================================  =====  =====  =====  =====  =====
-    rule                                                    A      B      C      D      E
     ====================================================  =====  =====  =====  =====  =====
     ``adahessian(b2=0.98, eps=1e-8)``, ``clip(0.01)``       0.0   -0.7   +2.1   -1.5     -7
     the same after ``adaptive_nesterov``                   +2.3   -2.6   -2.3   +1.6     -1
@@ -54,22 +51,16 @@ def adaptive_nesterov(
     ====================================================  =====  =====  =====  =====  =====
 
     It helps where gradients are noisy or oscillate, and costs a few per cent elsewhere. The rule behind it needs no
-    first moment of its own: ``b1=0``.
+    first moment of its own. The look-ahead is that of Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
 
     Args:
       b1: limits the memory to :math:`1 / (1 - \beta_1)` steps, in [0, 1).
       accumulator_dtype: dtype of the average; that of the parameters by default.
 
-    Returns:
-      An `optax.GradientTransformation` with the state `AdaptiveNesterovState`. Updates have the gradients' dtypes.
-
     Example:
       >>> import optax, optax_adahessian as oah
       >>> rule = oah.adahessian(0.15, b1=0, b2=0.98, eps=1e-8)
       >>> tx = optax.chain(oah.adaptive_nesterov(), rule, optax.clip(0.01))
-
-    Reference:
-      The look-ahead is that of Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016.
     """
     check_number("b1", b1, high=1.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -58,12 +59,9 @@ def hessian_vector_product(
     Args:
       fun: a function of `params` alone that returns a real scalar.
       params: a pytree of real floating-point arrays.
-      vector: a pytree with the structure, shapes and dtypes of `params`.
+      vector: a pytree with the structure, shapes and dtypes of `params`, as has the product.
       hvp: "forward_over_reverse", a `jax.jvp` of the gradient; or "reverse_over_reverse", for losses that
         forward mode cannot differentiate.
-
-    Returns:
-      A pytree like `params`. Unit: that of `fun` per squared unit of `params`, times that of `vector`.
 
     Raises:
       TypeError, ValueError: if `fun` is not scalar, a leaf is not real, or `vector` does not fit `params`.
@@ -87,16 +85,7 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
     """The exact diagonal of the Hessian of `fun` at `params`, for small problems.
 
     ``diag(H)_i = e_i^T H e_i``: one Hessian-vector product, of two gradients, for each parameter, one after the other.
-
-    Args:
-      fun: a function of `params` alone that returns a real scalar.
-      params: a pytree of real floating-point arrays.
-
-    Returns:
-      A pytree with the structure, shapes and dtypes of `params`.
-
-    Raises:
-      TypeError: if `fun` is not scalar or a leaf is not real.
+    `fun` and `params` are those of `hessian_vector_product`, also in their errors; the result is like `params`.
 
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
@@ -124,7 +113,8 @@ def gradient_and_product(
         return _gradient_and_product(loss, params, vector, hvp, more_follow)
     except Exception as error:
         other: Hvp = "reverse_over_reverse" if hvp == "forward_over_reverse" else "forward_over_reverse"
-        if _can_be_traced(lambda p, v: _gradient_and_product(loss, p, v, other, more_follow)[1:3], params, vector):
+        with contextlib.suppress(Exception):  # whatever the loss raises that way
+            jax.eval_shape(lambda p, v: _gradient_and_product(loss, p, v, other, more_follow)[1:3], params, vector)
             error.add_note(
                 f"`hvp` (={hvp!r}) cannot differentiate this loss twice, and {other!r} can. Pass `hvp={other!r}` to "
                 f"`value_grad_and_hessian_diag`, or `hessian_diagonal_fn=hutchinson(hvp={other!r})` with `obj_fn`."
@@ -146,11 +136,3 @@ def _gradient_and_product(loss: Loss, params: Any, vector: Any, hvp: Hvp, more_f
         grads, along, value_and_aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
         return value_and_aux, grads, along, None
     return value_and_aux, grads, product(vector), product
-
-
-def _can_be_traced(fun: Callable[..., Any], *args: Any) -> bool:
-    try:
-        jax.eval_shape(fun, *args)
-    except Exception:  # noqa: BLE001 - whatever the user's function raises
-        return False
-    return True

@@ -131,11 +131,12 @@ def block_mean(x: jax.Array, block: tuple[int, ...]) -> jax.Array:
     # cut into parts is split in two, (parts, part), and under Explicit meshes that reshape must be given its sharding.
     whole = tuple(axis for axis, size in enumerate(block) if 1 < size == x.shape[axis])
     cut = _cut_axes(x.shape, block)
-    if whole:
-        x = jnp.mean(x, axis=whole, keepdims=True)
+    x = jnp.mean(x, axis=whole, keepdims=True) if whole else x
     for axis in cut:
-        parts = x.shape[axis] // block[axis]
-        sharding = _sharding_with(x, axis, _kept_by_parts(x, axis, parts), None)
+        parts, mesh_axes = x.shape[axis] // block[axis], jax.typeof(x).sharding.spec[axis]
+        names = mesh_axes if isinstance(mesh_axes, tuple) else (mesh_axes,) if mesh_axes else ()
+        devices = math.prod(jax.typeof(x).sharding.mesh.shape[name] for name in names)
+        sharding = _sharding_with(x, axis, mesh_axes if parts % devices == 0 else None, None)
         split = jnp.reshape(x, (*x.shape[:axis], parts, block[axis], *x.shape[axis + 1 :]), out_sharding=sharding)
         x = jnp.mean(split, axis=axis + 1)
     return x
@@ -144,7 +145,7 @@ def block_mean(x: jax.Array, block: tuple[int, ...]) -> jax.Array:
 def block_expand(x: jax.Array, block: tuple[int, ...], like: jax.Array) -> jax.Array:
     """`x`, one entry per block, repeated until it broadcasts against `like`."""
     for axis in _cut_axes(like.shape, block):
-        sharding = _sharding_with(x, axis, _mesh_axes(like)[axis])
+        sharding = _sharding_with(x, axis, jax.typeof(like).sharding.spec[axis])
         x = jnp.repeat(x, block[axis], axis=axis, total_repeat_length=like.shape[axis], out_sharding=sharding)
     return x
 
@@ -154,26 +155,11 @@ def _cut_axes(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
     return [axis for axis, size in enumerate(block) if 1 < size < shape[axis]]
 
 
-def _mesh_axes(x: jax.Array) -> tuple[Any, ...]:
-    """The mesh axes that each axis of `x` is sharded over; all None unless the mesh is Explicit."""
-    return tuple(jax.typeof(x).sharding.spec)
-
-
-def _kept_by_parts(x: jax.Array, axis: int, parts: int) -> Any:
-    """The mesh axes of `axis` if they divide its parts evenly, else None: the parts are replicated."""
-    mesh_axes = _mesh_axes(x)[axis]
-    names = mesh_axes if isinstance(mesh_axes, tuple) else (mesh_axes,) if mesh_axes else ()
-    devices = math.prod(jax.typeof(x).sharding.mesh.shape[name] for name in names)
-    return mesh_axes if parts % devices == 0 else None
-
-
 def _sharding_with(x: jax.Array, axis: int, *mesh_axes: Any) -> NamedSharding | None:
     """The sharding of `x` with `mesh_axes` instead of those of `axis`; None if nothing is sharded."""
-    before = _mesh_axes(x)
+    mesh, before = jax.typeof(x).sharding.mesh, jax.typeof(x).sharding.spec
     after = (*before[:axis], *mesh_axes, *before[axis + 1 :])
-    if not any(before) and not any(after):
-        return None
-    return NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec(*after))
+    return NamedSharding(mesh, PartitionSpec(*after)) if any(before) or any(after) else None
 
 
 def _inputs_come_first(kernel: str) -> bool:
