@@ -12,7 +12,6 @@ FIGURES = {
     "step_size.png": models.gradient_lines,
     "quadratic_model.png": models.quadratic_model,
     "probes.png": estimation.probes_and_products,
-    "two_dimensions.png": estimation.two_dimensions,
     "double_gradient.png": estimation.double_gradient,
     "three_steps.png": paths.three_steps,
     "noisy_bowl.png": paths.noisy_bowl,
@@ -24,7 +23,7 @@ def main(folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
         with jax.enable_x64(True):
-            draw().savefig(folder / name, dpi=120, metadata={"Software": None})
+            draw().savefig(folder / name, dpi=150, metadata={"Software": None})
         print(folder / name)
 
 

@@ -4,22 +4,25 @@ Everything here returns arrays; `optax_adahessian.analysis.plots`, which draws t
 by name.
 """
 
-from optax_adahessian.analysis.estimates import (
-    dense_hessian,
-    double_backward_product,
-    error_against_probes,
-    hutchinson_samples,
-    predicted_error,
-    row_norms,
-)
-from optax_adahessian.analysis.expressions import parse_expression
-from optax_adahessian.analysis.networks import small_network
-from optax_adahessian.analysis.optimizers import DEFAULT_RATES, OPTIMIZERS, newton
-from optax_adahessian.analysis.recorded import recorded_probes
-from optax_adahessian.analysis.reports import EstimateReport, estimate_report
-from optax_adahessian.analysis.surfaces import SURFACES, Surface
-from optax_adahessian.analysis.tokens import ExpressionError
-from optax_adahessian.analysis.trajectories import Path, finite_part, trajectory
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # no `__getattr__` there: to a type checker it would make every name a valid one
+    from optax_adahessian.analysis.arguments import DEFAULT_RATES
+    from optax_adahessian.analysis.estimates import EstimateReport, estimate_report, small_network
+    from optax_adahessian.analysis.surfaces import SURFACES, ExpressionError, Surface, parse_expression
+    from optax_adahessian.analysis.trajectories import OPTIMIZERS, Path, finite_part, newton, trajectory
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Imports the module of a name when the name is first used: the command line's help does not need JAX."""
+        if name in __all__:
+            for module in ("surfaces", "arguments", "trajectories", "estimates"):
+                found = vars(importlib.import_module(f"{__name__}.{module}"))
+                if name in found:
+                    return found[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "DEFAULT_RATES",
@@ -29,17 +32,10 @@ __all__ = [
     "ExpressionError",
     "Path",
     "Surface",
-    "dense_hessian",
-    "double_backward_product",
-    "error_against_probes",
     "estimate_report",
     "finite_part",
-    "hutchinson_samples",
     "newton",
     "parse_expression",
-    "predicted_error",
-    "recorded_probes",
-    "row_norms",
     "small_network",
     "trajectory",
 ]

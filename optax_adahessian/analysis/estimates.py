@@ -2,126 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from optax_adahessian import value_grad_and_hessian_diag
-from optax_adahessian._checks import check_callable, check_like, check_real_leaves, check_static_integer
-from optax_adahessian._losses import checked_loss
-from optax_adahessian._probes import check_key
-
-_BATCH = 16_384  # samples at a time: bounds the memory of a network's intermediate values
+from optax_adahessian import rademacher_like, value_grad_and_hessian_diag
 
 
-def dense_hessian(fun: Callable[[Any], jax.Array], params: Any) -> jax.Array:
-    """The whole Hessian of `fun`, of shape (n, n), over the n parameters laid end to end."""
-    loss = _loss_of(fun, params)
+class EstimateReport(NamedTuple):
+    """The estimate and the truth, for d parameters and m numbers of probes."""
+
+    exact: jax.Array  # shape=(d,): the diagonal
+    estimate: jax.Array  # shape=(d,): the mean of `counts[-1]` probes
+    root_mean_square: jax.Array  # shape=(d,): of the estimates of one probe
+    row_norm: jax.Array  # shape=(d,): of the rows of the exact Hessian, to which `root_mean_square` tends
+    hz: jax.Array  # shape=(d,): the exact Hessian times one probe z
+    gradient_of_product: jax.Array  # shape=(d,): the gradient of <gradient, z>, equal to `hz`
+    counts: jax.Array  # shape=(m,): numbers of probes: 1, 4, 16, ... `max_probes`
+    measured_error: jax.Array  # shape=(m,): root mean square over the entries, and over the disjoint groups of samples
+    predicted_error: jax.Array  # shape=(m,)
+
+
+@functools.partial(jax.jit, static_argnames=("fun", "max_probes", "repetitions"))
+def estimate_report(
+    fun: Callable[[Any], jax.Array], params: Any, key: jax.Array, max_probes: int = 256, repetitions: int = 200
+) -> EstimateReport:
+    r"""Everything that `optax-adahessian estimate` shows, from ``max_probes * repetitions`` estimates z * Hz.
+
+    For n probes and d parameters theory says
+
+    .. math::
+
+        \mathrm{E}[h_i^2] = H_{ii}^2 + \frac{1}{n} \sum_{j \neq i} H_{ij}^2, \qquad
+        \text{error} = \sqrt{\frac{1}{n} \cdot \frac{1}{d} \sum_{i=1}^{d} \sum_{j \neq i} H_{ij}^2},
+
+    so that with one probe the root mean square of an entry is the norm of the Hessian's row. The Hessian is computed as
+    a whole: for at most some thousand parameters.
+    """
+    probe_key, sample_key = jax.random.split(key)
     flat, unravel = ravel_pytree(params)
-    return jax.hessian(lambda p: loss(unravel(p)))(flat)
-
-
-def double_backward_product(fun: Callable[[Any], jax.Array], params: Any, vector: Any) -> Any:
-    r"""The product H z as the gradient of a number, :math:`\nabla \langle \nabla f, z \rangle = H z`.
-
-    The second differentiation treats z as a constant, so that H is never formed. This is how it is written in
-    frameworks with reverse mode alone; `optax_adahessian.hessian_vector_product` gets the same from one `jax.jvp`.
-    """
-
-    loss = _loss_of(fun, params)
-    check_like("vector", vector, params)
-
-    def inner_product(p: Any) -> jax.Array:
-        terms = jax.tree.map(jnp.vdot, jax.grad(loss)(p), vector)
-        return sum(jax.tree.leaves(terms), start=jnp.zeros([]))
-
-    return jax.grad(inner_product)(params)
-
-
-def hutchinson_samples(fun: Callable[[Any], jax.Array], params: Any, key: jax.Array, num_samples: int) -> jax.Array:
-    """Independent one-probe estimates z * Hz, of shape (num_samples, n); made by the package's own estimator."""
+    hessian = jax.hessian(lambda p: fun(unravel(p)))(flat)
+    exact = jnp.diag(hessian)
+    z = rademacher_like(probe_key, params)
+    gradient_of_product = jax.grad(lambda p: jnp.vdot(_flat(jax.grad(fun)(p)), _flat(z)))(params)
     estimate = value_grad_and_hessian_diag(fun)
-    check_key("key", key)
-    check_static_integer("num_samples", num_samples, minimum=1)
-    batch = min(num_samples, _BATCH)
-    keys = jax.random.split(key, (-(-num_samples // batch), batch))
-
-    def sample(key: jax.Array) -> jax.Array:
-        return ravel_pytree(estimate(key, params)[2])[0]
-
-    samples = jax.jit(lambda keys: jax.lax.map(jax.vmap(sample), keys))(keys)
-    return samples.reshape(keys.size, -1)[:num_samples]
-
-
-def error_against_probes(samples: jax.Array, diag: jax.Array, counts: Sequence[int]) -> jax.Array:
-    """The root mean square error of the mean of `count` samples, for each count, of shape (len(counts),).
-
-    The mean is over the entries of the diagonal and over as many disjoint groups of `count` samples as there are.
-    """
-    if jnp.ndim(samples) != 2 or jnp.shape(diag) != jnp.shape(samples)[1:]:
-        raise ValueError(
-            f"`samples` (of shape {jnp.shape(samples)}) must be of shape (samples, n), and `diag` (of shape "
-            f"{jnp.shape(diag)}) of shape (n,). Pass what `hutchinson_samples` returns and the diagonal for it."
-        )
-    _check_counts(counts)
-    if max(counts) > len(samples):
-        raise ValueError(f"`counts` (={tuple(counts)}) must be at most the number of `samples` (={len(samples)}).")
+    # In batches, which bound the memory of a network's intermediate values.
+    keys = jax.random.split(sample_key, max_probes * repetitions)
+    samples = jax.lax.map(lambda key: _flat(estimate(key, params)[2]), keys, batch_size=min(len(keys), 16_384))
 
     def error(count: int) -> jax.Array:
-        groups = len(samples) // count
-        means = samples[: groups * count].reshape(groups, count, -1).mean(axis=1)
-        return jnp.sqrt(jnp.mean((means - diag[None]) ** 2))
+        means = samples[: len(samples) // count * count].reshape(-1, count, exact.size).mean(axis=1)
+        return jnp.sqrt(jnp.mean((means - exact[None]) ** 2))
 
-    return jnp.stack([error(count) for count in counts])
+    counts = (*(4**i for i in range(max_probes.bit_length()) if 4**i < max_probes), max_probes)
+    return EstimateReport(
+        exact=exact,
+        estimate=samples[:max_probes].mean(axis=0),
+        root_mean_square=jnp.sqrt(jnp.mean(samples**2, axis=0)),
+        row_norm=jnp.linalg.norm(hessian, axis=1),
+        hz=hessian @ _flat(z),
+        gradient_of_product=_flat(gradient_of_product),
+        counts=jnp.asarray(counts),
+        measured_error=jnp.stack([error(count) for count in counts]),
+        predicted_error=jnp.linalg.norm(hessian - jnp.diag(exact)) / jnp.sqrt(exact.size * jnp.asarray(counts)),
+    )
 
 
-def predicted_error(hessian: jax.Array, counts: Sequence[int]) -> jax.Array:
-    r"""What theory says of `error_against_probes`.
+def _flat(tree: Any) -> jax.Array:
+    return ravel_pytree(tree)[0]
 
-    .. math:: \sqrt{\frac{1}{n} \cdot \frac{1}{d} \sum_{i=1}^{d} \sum_{j \neq i} H_{ij}^2}
 
-    for n probes and d parameters.
+def small_network() -> tuple[Callable[[Any], jax.Array], dict[str, jax.Array]]:
+    """The loss of a network with 3 inputs, 4 tanh units and one output on 32 fixed examples, and its 21 parameters.
+
+    The loss is the mean squared error against sin(x_1) + x_2 x_3; the parameters are drawn, not trained.
     """
-    _check_square(hessian)
-    _check_counts(counts)
-    off_diagonal = hessian - jnp.diag(jnp.diag(hessian))
-    return jnp.sqrt(jnp.sum(off_diagonal**2) / len(hessian) / jnp.asarray(counts))
+    generator = np.random.default_rng(0)
+    weights = {
+        "w1": generator.normal(size=(3, 4)) / np.sqrt(3),
+        "b1": np.zeros(4),
+        "w2": generator.normal(size=4) / 2,
+        "b2": np.zeros(()),
+    }
+    return _network_loss, jax.tree.map(jnp.asarray, weights)
 
 
-def row_norms(hessian: jax.Array, num_probes: int = 1) -> jax.Array:
-    r"""The root of the expected square of the estimate, entry by entry, which AdaHessian's denominator tends to.
-
-    .. math:: \sqrt{\mathrm{E}[h_i^2]} = \sqrt{H_{ii}^2 + \frac{1}{n} \sum_{j \neq i} H_{ij}^2}
-
-    With one probe it is the norm of the Hessian's row.
-    """
-    _check_square(hessian)
-    check_static_integer("num_probes", num_probes, minimum=1)
-    diag = jnp.diag(hessian)
-    return jnp.sqrt(diag**2 + (jnp.sum(hessian**2, axis=1) - diag**2) / num_probes)
-
-
-def _loss_of(fun: Callable[[Any], jax.Array], params: Any) -> Callable[[Any], jax.Array]:
-    """`fun`, checked, without the auxiliary output that a checked loss has."""
-    check_callable("fun", fun, "lambda p: jnp.sum(p**2)")
-    check_real_leaves("params", params)
-    loss = checked_loss("fun", fun)
-    return lambda p: loss(p)[0]
-
-
-def _check_counts(counts: Any) -> None:
-    if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
-        raise TypeError(f"`counts` (={counts!r}) must be numbers of probes, Python integers. Pass e.g. (1, 4, 16).")
-    for count in counts:
-        check_static_integer("counts", count, minimum=1)
-
-
-def _check_square(hessian: Any) -> None:
-    shape = jnp.shape(hessian)
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise ValueError(
-            f"`hessian` (of shape {shape}) must be a square matrix. Pass e.g. `dense_hessian(fun, params)`."
-        )
+def _network_loss(params: Any) -> jax.Array:
+    inputs = np.random.default_rng(1).normal(size=(32, 3))
+    targets = np.sin(inputs[:, 0]) + inputs[:, 1] * inputs[:, 2]
+    x, y = (jnp.asarray(data, params["w1"].dtype) for data in (inputs, targets))
+    hidden = jnp.tanh(x @ params["w1"] + params["b1"][None])
+    return jnp.mean((hidden @ params["w2"] + params["b2"] - y) ** 2)

@@ -1,4 +1,4 @@
-"""The path of an optimizer over a function, and where it stops being finite."""
+"""The path of an optimizer over a function, and the optimizers to compare AdaHessian with."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adahessian import HutchinsonState
-from optax_adahessian._checks import check_callable, check_static_integer
-from optax_adahessian._probes import check_key
+from optax_adahessian import hessian_vector_product, hutchinson
 
 
 class Path(NamedTuple):
@@ -23,97 +21,94 @@ class Path(NamedTuple):
     losses: Any  # shape=(steps + 1,): the function at each point
 
 
+@functools.partial(jax.jit, static_argnames=("tx", "fun", "steps"))
 def trajectory(
     tx: optax.GradientTransformation,
     fun: Callable[[jax.Array], jax.Array],
     start: jax.typing.ArrayLike,
     steps: int,
-    key: jax.Array | None = None,
+    probes: jax.typing.ArrayLike | None = None,
 ) -> Path:
-    """The path of `steps` steps of any optax transformation from `start`, compiled as one loop.
+    """The path of `steps` steps of any optax transformation from `start`.
 
-    The transformation is handed `obj_fn`, `value`, `grad` and `value_fn` where it accepts extra arguments: what
-    AdaHessian, Sophia, Newton's method, line searches and plateau schedules ask for. Compiled once for each `tx`, `fun`
-    and `steps`; `start` and `key` can be mapped over with `jax.vmap`.
+    The transformation is given `value`, `grad` and `value_fn`, as line searches and schedules need them, and the
+    curvature in one of two ways. Without `probes` it is given ``obj_fn=fun``, from which `adahessian` and Sophia
+    estimate and Newton's method computes. With them it is given ``hessian_diag``: in each step the mean of z * Hz over
+    that step's probes z.
+
+    The program is compiled once for each `tx`, `fun` and `steps`; `jax.vmap` maps it over `start` and `probes`.
 
     Args:
       tx: the optimizer.
       fun: a function of one array that returns a real scalar.
       start: the first point, a number or an array.
-      steps: how many steps to take, a Python integer.
-      key: chooses the probes of every `hutchinson` inside `tx`: another key, other probes. None leaves them as in
-        training, where each estimator has its own key.
+      steps: the number of steps, a Python integer.
+      probes: random signs of shape (steps, probes per step, *start.shape), drawn or recorded.
 
     Returns:
       A `Path` of ``steps + 1`` points and losses. They can become infinite or NaN; see `finite_part`.
 
-    Raises:
-      TypeError, ValueError: for an argument of the wrong type, or `steps` below 1.
-
     Example:
-      >>> import optax_adahessian as oah
+      >>> import jax, optax_adahessian as oah
       >>> from optax_adahessian.analysis import SURFACES, trajectory
-      >>> tx = oah.adahessian(learning_rate=1.0, b1=0.0, b2=0.0, max_step=None)
-      >>> path = trajectory(tx, SURFACES["quadratic"].fun, [1.0, 1.0], steps=1)
-      >>> path.losses.tolist()
+      >>> tx = oah.adahessian(1.0, b1=0.0, b2=0.0, eps=0.0)
+      >>> probes = jax.random.rademacher(jax.random.key(0), (1, 1, 2), dtype=float)
+      >>> trajectory(tx, SURFACES["quadratic"].fun, [1.0, 1.0], steps=1, probes=probes).losses.tolist()
       [6.0, 0.0]
     """
-    if not isinstance(tx, optax.GradientTransformation):
-        raise TypeError(f"`tx` (={tx!r}) must be an optax transformation. Pass e.g. optax.adam(0.1).")
-    check_callable("fun", fun, "lambda v: jnp.sum(v**2)")
-    check_static_integer("steps", steps, minimum=1)
-    if key is not None:
-        check_key("key", key)
-    if not isinstance(start, jax.Array):
-        start = np.asarray(start)
-    if start.dtype.kind not in "biuf" and not jnp.issubdtype(start.dtype, jnp.floating):
-        raise TypeError(f"`start` (of dtype {start.dtype.name}) must be a real number or an array of them.")
-    return _trajectory(tx, fun, start, int(steps), key)
-
-
-@functools.partial(jax.jit, static_argnames=("tx", "fun", "steps"))
-def _trajectory(
-    tx: optax.GradientTransformation,
-    fun: Callable[[jax.Array], jax.Array],
-    start: jax.Array,
-    steps: int,
-    key: jax.Array | None,
-) -> Path:
     tx = optax.with_extra_args_support(tx)
-    first = start.astype(jnp.result_type(start, float))
+    first = jnp.asarray(start, float)
 
-    def value_fn(point: jax.Array, obj_fn: Any = None) -> jax.Array:
-        del obj_fn  # optax's line searches hand on what they do not take themselves, and `value_fn` must name it
+    def value_fn(point: jax.Array, obj_fn: Any = None, hessian_diag: Any = None) -> jax.Array:
+        del obj_fn, hessian_diag  # a line search passes on what it does not use, and rejects what is not named here
         return fun(point)
 
-    def step(carry: tuple[jax.Array, Any], _: None) -> tuple[tuple[jax.Array, Any], tuple[jax.Array, jax.Array]]:
+    def step(carry: tuple[jax.Array, Any], signs: Any) -> tuple[tuple[jax.Array, Any], Path]:
         point, state = carry
         loss, grads = jax.value_and_grad(fun)(point)
-        updates, state = tx.update(grads, state, point, obj_fn=fun, value=loss, grad=grads, value_fn=value_fn)
-        return (jnp.asarray(optax.apply_updates(point, updates)), state), (point, loss)
+        curvature = {"obj_fn": fun} if signs is None else {"hessian_diag": _mean_estimate(fun, point, signs)}
+        updates, state = tx.update(grads, state, point, value=loss, grad=grads, value_fn=value_fn, **curvature)
+        return (jnp.asarray(optax.apply_updates(point, updates)), state), Path(point, loss)
 
-    state = tx.init(first)
-    if key is not None:
-        state = _with_draws_from(key, state)
-    (last, _), (points, losses) = jax.lax.scan(step, (first, state), length=steps)
-    return Path(jnp.concatenate([points, last[None]]), jnp.append(losses, fun(last)))
+    signs = None if probes is None else jnp.asarray(probes, first.dtype)[:steps]
+    (last, _), path = jax.lax.scan(step, (first, tx.init(first)), signs, length=steps)
+    return Path(jnp.concatenate([path.points, last[None]]), jnp.append(path.losses, fun(last)))
+
+
+def _mean_estimate(fun: Callable[[jax.Array], jax.Array], point: jax.Array, signs: jax.Array) -> jax.Array:
+    products = jax.vmap(lambda z: hessian_vector_product(fun, point, z))(signs)
+    return jnp.mean(signs * products, axis=0)
 
 
 def finite_part(path: Path) -> Path:
     """The path up to the last point before one that is infinite or NaN, or whose loss is; in numpy."""
-    if not isinstance(path, Path):
-        raise TypeError(f"`path` (of type {type(path).__name__}) must be a `Path`. Pass what `trajectory` returns.")
     points, losses = np.asarray(path.points), np.asarray(path.losses)
     finite = np.isfinite(losses) & np.isfinite(points.reshape(len(points), -1)).all(axis=1)
     length = len(losses) if finite.all() else int(np.argmin(finite))
     return Path(points[:length], losses[:length])
 
 
-def _with_draws_from(key: jax.Array, state: Any) -> Any:
-    """`state` with the counters of its estimators, from which their probes follow, set to a number drawn from `key`."""
-    draws = jax.random.randint(key, (), 0, 2**30, dtype=jnp.int32)
+def newton(learning_rate: optax.ScalarOrSchedule = 1.0) -> optax.GradientTransformationExtraArgs:
+    """Newton's method on a vector: the gradient, solved by the exact Hessian of ``obj_fn``.
 
-    def moved(node: Any) -> Any:
-        return HutchinsonState(draws=draws) if isinstance(node, HutchinsonState) else node
+    It goes to any point where the gradient vanishes, also to a saddle or a maximum. It stores the whole Hessian, and
+    so is for small functions only.
+    """
 
-    return jax.tree.map(moved, state, is_leaf=lambda node: isinstance(node, HutchinsonState))
+    def update_fn(updates: Any, state: Any, params: Any = None, *, obj_fn: Any, **extra: Any) -> tuple[Any, Any]:
+        del extra
+        return jnp.linalg.solve(jax.hessian(obj_fn)(params), updates), state
+
+    solve = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
+    return optax.chain(solve, optax.scale_by_learning_rate(learning_rate))
+
+
+OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "momentum": lambda learning_rate: optax.sgd(learning_rate, momentum=0.9),
+    "newton": newton,
+    "rmsprop": optax.rmsprop,
+    "sgd": optax.sgd,
+    "sophia": lambda learning_rate: optax.contrib.sophia(learning_rate, hessian_diagonal_fn=hutchinson()),
+}
+"""The optimizers by name, each a function of the learning rate."""
