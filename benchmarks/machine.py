@@ -1,7 +1,5 @@
 """Where and with what a measurement was made."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import pathlib
@@ -21,49 +19,35 @@ def cores() -> int:
 
 def memory_available() -> int:
     """Bytes that can be had without swapping, where the system tells; else those it has."""
-    meminfo = pathlib.Path("/proc/meminfo")
-    if meminfo.exists():
-        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = _field("/proc/meminfo", "MemAvailable")
+    return int(available.split()[0]) * 1024 if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def describe() -> dict[str, Any]:
     """Machine, versions and commit, for the record of a measurement."""
+    installed = {distribution.name: distribution.version for distribution in importlib.metadata.distributions()}
     return {
-        "processor": _processor(),
+        "processor": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": cores(),
         "load": os.getloadavg()[0],
         "devices": [device.device_kind for device in jax.devices()],
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
-        "commit": _git("describe", "--always", "--dirty"),
+        "versions": {name: installed[name] for name in PACKAGES if name in installed},
+        "commit": _commit(),
     }
 
 
-def _processor() -> str:
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
+def _field(path: str, name: str) -> str | None:
+    """What follows a name and a colon in one of Linux's files."""
+    lines = pathlib.Path(path).read_text().splitlines() if os.path.exists(path) else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), None)
 
 
-def _version(package: str) -> str | None:
+def _commit() -> str | None:
+    """The commit, or None outside of a clone."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says, or None outside of a clone."""
-    folder = pathlib.Path(__file__).parent
-    try:
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,8 +1,12 @@
-"""Small models in plain JAX, in Flax's layouts: kernels HWIO, dense (in, out)."""
+"""Small models, in Flax's layouts: kernels HWIO, dense (in, out). They run in JAX, and in PyTorch for its optimizers.
 
-from __future__ import annotations
+A loss that has a twin in PyTorch takes the functions of its framework, `JAX` or their counterparts, as `xp`.
+"""
 
+import functools
 import math
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +16,7 @@ import jax.numpy as jnp
 class Problem(NamedTuple):
     """A loss with its parameters and one batch."""
 
-    loss_fn: Any  # loss_fn(params, batch) -> scalar
+    loss_fn: Callable[[Any, Any], jax.Array]  # loss_fn(params, batch) -> scalar
     params: Any
     batch: Any
 
@@ -27,93 +31,138 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], -1))
 
 
+def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """A convolution of images, as large as the input divided by the stride."""
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=dimensions)
+
+
+def batch_norm(x: jax.Array, norm: Any) -> jax.Array:
+    """Normalization by the statistics of this batch, as in training."""
+    mean, var = jnp.mean(x, (0, 1, 2), keepdims=True), jnp.var(x, (0, 1, 2), keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(var + 1e-5) * norm["scale"][None, None, None] + norm["bias"][None, None, None]
+
+
+JAX = SimpleNamespace(
+    tanh=jnp.tanh,
+    relu=jax.nn.relu,
+    gelu=jax.nn.gelu,
+    softmax=jax.nn.softmax,
+    rsqrt=jax.lax.rsqrt,
+    einsum=jnp.einsum,
+    where=jnp.where,
+    lower_triangle=lambda n: jnp.tril(jnp.ones((n, n), bool)),
+    convolve=convolve,
+    batch_norm=batch_norm,
+    mean_image=lambda x: jnp.mean(x, axis=(1, 2)),
+    cross_entropy=cross_entropy,
+)
+
+
+def dense(x: Any, layer: Any) -> Any:
+    """A dense layer."""
+    return x @ layer["kernel"] + layer["bias"].reshape(*(1,) * (x.ndim - 1), -1)
+
+
+def _dense_params(key: jax.Array, inputs: int, outputs: int) -> Any:
+    return {"kernel": normal(key, inputs, outputs), "bias": jnp.zeros(outputs)}
+
+
 def mlp(batch_size: int = 32, width: int = 64, features: int = 20) -> Problem:
     """Two tanh layers, 10 classes."""
     keys = jax.random.split(jax.random.key(0), 5)
     sizes = (features, width, width, 10)
-    params = {
-        f"dense_{i}": {"kernel": normal(keys[i], sizes[i], sizes[i + 1]), "bias": jnp.zeros(sizes[i + 1])}
-        for i in range(3)
-    }
-
-    def loss_fn(params: Any, batch: Any) -> jax.Array:
-        x, labels = batch
-        for i in range(3):
-            x = x @ params[f"dense_{i}"]["kernel"] + params[f"dense_{i}"]["bias"][None]
-            x = jnp.tanh(x) if i < 2 else x
-        return cross_entropy(x, labels)
-
+    params = {f"dense_{i}": _dense_params(keys[i], sizes[i], sizes[i + 1]) for i in range(3)}
     batch = jax.random.normal(keys[3], (batch_size, features)), jax.random.randint(keys[4], (batch_size,), 0, 10)
-    return Problem(loss_fn, params, batch)
+    return Problem(functools.partial(mlp_loss, xp=JAX), params, batch)
 
 
-def conv_net(batch_size: int = 16, channels: int = 16) -> Problem:
-    """Three 3 x 3 convolutions and a dense layer on 8 x 8 images, 10 classes."""
-    keys = jax.random.split(jax.random.key(1), 6)
-    params = {
-        "conv_0": {"kernel": normal(keys[0], 3, 3, 1, channels), "bias": jnp.zeros(channels)},
-        "conv_1": {"kernel": normal(keys[1], 3, 3, channels, channels), "bias": jnp.zeros(channels)},
-        "conv_2": {"kernel": normal(keys[2], 3, 3, channels, channels), "bias": jnp.zeros(channels)},
-        "dense": {"kernel": normal(keys[3], channels, 10), "bias": jnp.zeros(10)},
-    }
+def mlp_loss(params: Any, batch: Any, xp: Any) -> Any:
+    """Of `mlp`."""
+    x, labels = batch
+    x = xp.tanh(dense(x, params["dense_0"]))
+    x = xp.tanh(dense(x, params["dense_1"]))
+    return xp.cross_entropy(dense(x, params["dense_2"]), labels)
+
+
+def chain(leaves: int, size: int = 8) -> Problem:
+    """So many square matrices, one after the other, with a residual: many leaves in little code."""
+    keys = jax.random.split(jax.random.key(4), leaves + 1)
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
-        x, labels = batch
-        for name in ("conv_0", "conv_1", "conv_2"):
-            kernel, bias = params[name]["kernel"], params[name]["bias"]
-            x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            x = jax.nn.silu(x + bias[None, None, None])
-        x = jnp.mean(x, axis=(1, 2)) @ params["dense"]["kernel"] + params["dense"]["bias"][None]
-        return cross_entropy(x, labels)
+        for kernel in params:
+            batch = batch + jnp.tanh(batch @ kernel) / leaves
+        return jnp.mean(batch * batch)
 
-    batch = jax.random.normal(keys[4], (batch_size, 8, 8, 1)), jax.random.randint(keys[5], (batch_size,), 0, 10)
-    return Problem(loss_fn, params, batch)
+    return Problem(loss_fn, [normal(key, size, size) for key in keys[1:]], jax.random.normal(keys[0], (4, size)))
+
+
+def resnet20(batch_size: int = 16) -> Problem:
+    """ResNet-20 for images of 32 x 32: 272 thousand parameters."""
+    keys = iter(jax.random.split(jax.random.key(3), 40))
+
+    def convolution(size: int, inputs: int, outputs: int) -> Any:
+        return {"kernel": normal(next(keys), size, size, inputs, outputs)}
+
+    def norm(width: int) -> Any:
+        return {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
+
+    params, inputs = {"stem": convolution(3, 3, 16), "stem_norm": norm(16)}, 16
+    for i in range(9):
+        outputs = 16 * 2 ** (i // 3)
+        block = {"conv_0": convolution(3, inputs, outputs), "conv_1": convolution(3, outputs, outputs)}
+        block |= {"shortcut": convolution(1, inputs, outputs)} if outputs > inputs else {}
+        params[f"block_{i}"] = block | {"norm_0": norm(outputs), "norm_1": norm(outputs)}
+        inputs = outputs
+    params["dense"] = _dense_params(next(keys), inputs, 10)
+    images = jax.random.normal(next(keys), (batch_size, 32, 32, 3))
+    batch = images, jax.random.randint(next(keys), (batch_size,), 0, 10)
+    return Problem(functools.partial(resnet20_loss, xp=JAX), params, batch)
+
+
+def resnet20_loss(params: Any, batch: Any, xp: Any) -> Any:
+    """Of `resnet20`."""
+    x, labels = batch
+    x = xp.relu(xp.batch_norm(xp.convolve(x, params["stem"]["kernel"]), params["stem_norm"]))
+    for i in range(9):
+        block = params[f"block_{i}"]
+        stride = 2 if "shortcut" in block else 1
+        out = xp.relu(xp.batch_norm(xp.convolve(x, block["conv_0"]["kernel"], stride), block["norm_0"]))
+        out = xp.batch_norm(xp.convolve(out, block["conv_1"]["kernel"]), block["norm_1"])
+        x = xp.relu(out + (xp.convolve(x, block["shortcut"]["kernel"], stride) if stride > 1 else x))
+    return xp.cross_entropy(dense(xp.mean_image(x), params["dense"]), labels)
 
 
 def transformer(
-    batch_size: int = 4,
-    length: int = 32,
-    width: int = 64,
-    layers: int = 2,
-    vocab: int = 96,
-    heads: int = 2,
-    tied: bool = False,
-    key: jax.Array | None = None,
+    batch_size: int = 4, length: int = 32, width: int = 64, layers: int = 2, vocab: int = 96, heads: int = 2
 ) -> Problem:
-    """A causal transformer with learned positions, and an output layer of its own unless it is `tied`."""
-    keys = iter(jax.random.split(jax.random.key(2) if key is None else key, 3 + 4 * layers + 1))
-    params = {"embedding": normal(next(keys), vocab, width), "pos_embedding": normal(next(keys), length, width)}
-    if not tied:
-        params["output"] = {"kernel": normal(next(keys), width, vocab)}
+    """A causal transformer of 10 leaves in each layer and an embedding, which is the output layer, too."""
+    keys = iter(jax.random.split(jax.random.key(2), 2 + 4 * layers))
+    shapes = {"qkv": (width, 3 * width), "out": (width, width), "up": (width, 4 * width), "down": (4 * width, width)}
+    params: dict[str, Any] = {"embedding": normal(next(keys), vocab, width)}
     for i in range(layers):
-        params[f"block_{i}"] = {
-            "qkv": {"kernel": normal(next(keys), width, 3 * width)},
-            "out": {"kernel": normal(next(keys), width, width)},
-            "up": {"kernel": normal(next(keys), width, 4 * width)},
-            "down": {"kernel": normal(next(keys), 4 * width, width)},
-            "norm": {"scale": jnp.ones(width)},
-        }
-
-    def normalize(x: jax.Array) -> jax.Array:
-        return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
-
-    def attention(block: Any, x: jax.Array) -> jax.Array:
-        batch, length, width = x.shape
-        qkv = (x @ block["qkv"]["kernel"]).reshape(batch, length, 3, heads, width // heads)
-        q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(width // heads)
-        weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((length, length), bool))[None, None], scores, -1e9))
-        return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape) @ block["out"]["kernel"]
-
-    def loss_fn(params: Any, batch: Any) -> jax.Array:
-        x = params["embedding"][batch[:, :-1]] + params["pos_embedding"][None]
-        for i in range(layers):
-            block = params[f"block_{i}"]
-            x = x + attention(block, normalize(x))
-            hidden = jax.nn.gelu(normalize(x) * block["norm"]["scale"][None, None] @ block["up"]["kernel"])
-            x = x + hidden @ block["down"]["kernel"]
-        output = params["embedding"].T if tied else params["output"]["kernel"]
-        return cross_entropy(normalize(x) @ output, batch[:, 1:])
-
+        params[f"block_{i}"] = {name: _dense_params(next(keys), *shape) for name, shape in shapes.items()}
+        params[f"block_{i}"] |= {name: {"scale": jnp.ones(width)} for name in ("norm_0", "norm_1")}
     batch = jax.random.randint(next(keys), (batch_size, length + 1), 0, vocab)
-    return Problem(loss_fn, params, batch)
+    return Problem(functools.partial(transformer_loss, heads=heads, xp=JAX), params, batch)
+
+
+def transformer_loss(params: Any, batch: Any, heads: int, xp: Any) -> Any:
+    """Of `transformer`: the mean over all tokens."""
+
+    def normalize(x: Any) -> Any:
+        return x * xp.rsqrt((x * x).mean(axis=-1, keepdims=True) + 1e-6)
+
+    def attention(block: Any, x: Any) -> Any:
+        qkv = dense(x, block["qkv"]).reshape(*x.shape[:2], 3, heads, -1)
+        scores = xp.einsum("bqhd,bkhd->bhqk", qkv[:, :, 0], qkv[:, :, 1]) / math.sqrt(qkv.shape[-1])
+        weights = xp.softmax(xp.where(xp.lower_triangle(x.shape[1])[None, None], scores, -1e9))
+        return dense(xp.einsum("bhqk,bkhd->bqhd", weights, qkv[:, :, 2]).reshape(*x.shape), block["out"])
+
+    x = params["embedding"][batch[:, :-1]]
+    for i in range(len(params) - 1):
+        block = params[f"block_{i}"]
+        x = x + attention(block, normalize(x) * block["norm_0"]["scale"][None, None])
+        hidden = dense(normalize(x) * block["norm_1"]["scale"][None, None], block["up"])
+        x = x + dense(xp.gelu(hidden), block["down"])
+    return xp.cross_entropy(normalize(x) @ params["embedding"].T, batch[:, 1:])

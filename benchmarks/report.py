@@ -1,13 +1,18 @@
-"""Tables in Markdown, and records in JSON."""
+"""Tables in Markdown, made from measurements."""
 
-from __future__ import annotations
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-import json
-import pathlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+Line = dict[str, Any]  # one measurement, a line of a record
 
-from benchmarks import machine
+
+class Target(NamedTuple):
+    """Something that must hold of a record; `measured` is None if the record does not have it."""
+
+    what: str
+    measured: float | None
+    limit: float
+    digits: int = 2
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -16,28 +21,43 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def pivot(title: str, lines: Sequence[Line], cell: Callable[[Line], str], column: str = "model") -> str:
+    """A table of one cell for each row and model; a dash where there is no measurement."""
+    columns = list(dict.fromkeys(line[column] for line in lines))
+    rows = [
+        [row, *(cell(found) if (found := find(lines, row=row, **{column: name})) else "-" for name in columns)]
+        for row in dict.fromkeys(line["row"] for line in lines)
+    ]
+    return markdown([title, *map(str, columns)], rows)
+
+
+def find(lines: Iterable[Line], **values: Any) -> Line:
+    """The first measurement with these values, or an empty one."""
+    return next((line for line in lines if all(line.get(k) == v for k, v in values.items())), {})
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """The number rounded, or a dash where there is none."""
     return "-" if value is None or value != value else f"{value:,.{digits}f}"
 
 
-def setting(record: dict[str, Any], when: str = "at the end") -> str:
+def over(numerator: float | None, denominator: float | None) -> float | None:
+    """The quotient; None if one of the two was not measured."""
+    return numerator / denominator if numerator is not None and denominator else None
+
+
+def target_table(targets: Sequence[Target]) -> str:
+    """Each target with what was measured, and whether it holds."""
+    verdicts = ["-" if t.measured is None else "yes" if t.measured <= t.limit else "**no**" for t in targets]
+    rows = [
+        [target.what, number(target.measured, target.digits), number(target.limit, target.digits), verdict]
+        for target, verdict in zip(targets, verdicts, strict=True)
+    ]
+    return markdown(("target", "measured", "at most", "holds"), rows)
+
+
+def setting(where: dict[str, Any]) -> str:
     """One sentence on where and with what a record was measured."""
-    where = record["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     devices = f"{where['cores']} cores of {where['processor']}; JAX on {', '.join(sorted(set(where['devices'])))}"
-    return f"{devices}; load {where['load']:.1f} {when}; {versions}; commit {where['commit']}."
-
-
-def save(record: dict[str, Any], table: str, folder: pathlib.Path, name: str) -> None:
-    """Writes the record with the machine it was measured on as JSON, and the table beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    (folder / f"{name}.md").write_text(table)
-    print(table)
-    print(f"{folder / name}.json, {folder / name}.md")
-
-
-def with_machine(**record: Any) -> dict[str, Any]:
-    """A record that says where it was made."""
-    return {"machine": machine.describe(), **record}
+    return f"{devices}; load {where['load']:.1f} at the start; {versions}; commit {where['commit']}."

@@ -1,80 +1,107 @@
-"""What a step of every optimizer costs beside its framework's AdamW, on the same models, in one run.
+"""What AdaHessian costs next to other optimizers.
 
-Every row is timed between two blocks of AdamW, in shuffled order, round after round: its ratio is the median over the
-rounds. Rows with an interval run whole multiples of it, one step with an estimate and the others without. It writes
-cost.json, cost.md and two pictures into --out. --from draws an earlier run again; --publish puts table and pictures
-into the documentation.
+commands:
+  steps        time, operations, compilation, memory and state of a step over AdamW's, for ours and its peers
+  compile      CPU seconds and instructions against the number of leaves and the depth of a network
+  large        the same as steps, at 1e7 and 1e8 parameters in few large leaves
+  memory       temporary memory and operations of an estimate against its probes; states
+  collectives  what data-parallel and fully sharded steps communicate on eight devices
+
+Each prints its tables and whether the project's targets hold, and writes the raw measurements as JSON lines.
 
 examples:
-  python -m benchmarks.cost                     the whole table
-  python -m benchmarks.cost --quick             MLP and transformer, few rounds: is it roughly so?
-  python -m benchmarks.cost --models resnet20 --rows "ours, interval*" --rounds 20
-  python -m benchmarks.cost --from out/cost.json --publish
+  python -m benchmarks.cost                          all of them, each in a process of its own
+  python -m benchmarks.cost steps --models resnet20 --rows "ours*" --rounds 20
+  python -m benchmarks.cost steps --from benchmarks/records/cost_steps.jsonl --publish
 """
 
-from __future__ import annotations
-
 import argparse
+import fnmatch
+import importlib
+import importlib.util
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 from typing import Any
 
-from benchmarks.cost import pictures, problems
-from benchmarks.cost.measure import measure
-from benchmarks.cost.table import tables
-from benchmarks.report import save, with_machine
+import jax
+
+from benchmarks import machine, report
 from benchmarks.timing import Plan
 
 ROOT = pathlib.Path(__file__).parents[2]
-PICTURES = {
-    "cost_ratios.png": pictures.ratio_per_optimizer,
-    "cost_intervals.png": pictures.ratio_against_interval,
+SMALL = ("mlp", "resnet20", "transformer")
+LEAVES, LAYERS = [f"leaves_{n}" for n in (25, 50, 100, 200, 400)], [f"layers_{n}" for n in (2, 5, 10, 24)]
+COMMANDS = {  # the module, its models, and those of --quick
+    "steps": ("steps", SMALL, SMALL[::2]),
+    "compile": ("compilation", (*LEAVES, *LAYERS), (*LEAVES[:3], *LAYERS[:2])),
+    "large": ("steps", ("1e7", "1e8"), ("1e6",)),
+    "memory": ("memory", SMALL, SMALL[:1]),
+    "collectives": ("collectives", ("net", "transformer", "signs_512x64", "signs_40x24"), ("net", "signs_40x24")),
 }
+DEVICES = 8  # of the collectives
+PEERS = ("somax", "torch", "torch_optimizer", "pytorch_optimizer")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures, or reads an earlier run, and writes table and pictures."""
+    """Measures, or reads an earlier run; prints and writes tables and pictures."""
     options = _parser().parse_args(arguments)
-    if options.earlier:
-        _write(json.loads(options.earlier.read_text()), options.out)
-    else:
-        _run(options)
-    if options.publish:
-        shutil.copy(options.out / "cost.md", ROOT / "docs" / "tables" / "cost.md")
-        for name in PICTURES:
-            shutil.copy(options.out / name, ROOT / "docs" / "images" / name)
+    if options.command is None:
+        for command in COMMANDS:
+            subprocess.run([sys.executable, "-m", "benchmarks.cost", command, *sys.argv[1:]], check=True)
+        return
+    if options.command == "collectives" and jax.config.jax_num_cpu_devices != DEVICES:
+        jax.config.update("jax_num_cpu_devices", DEVICES)  # before anything starts the backend
+    module = importlib.import_module(f"benchmarks.cost.{COMMANDS[options.command][0]}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    record, table = (options.out / f"cost_{options.command}.{ending}" for ending in ("jsonl", "md"))
+    record = options.earlier or _measure(module, options, record)
+    run, *lines = map(json.loads, record.read_text().splitlines())
+    parts = [f"{report.setting(run['machine'])}\n", *run["skipped"], module.tables(lines)]
+    table.write_text("\n".join([*parts, report.target_table(module.targets(lines))]))
+    print(table.read_text())
+    files = {record: "benchmarks/records", table: "docs/tables"}
+    if options.command == "steps":
+        files[picture := options.out / "cost_intervals.png"] = "docs/images"
+        module.draw(lines).savefig(picture, dpi=120, metadata={"Software": None})
+    for file, folder in files.items():
+        if options.publish and file.resolve().parent != ROOT / folder:
+            shutil.copy(file, ROOT / folder)
 
 
-def _write(record: dict[str, Any], folder: pathlib.Path) -> None:
-    save(record, tables(record), folder, "cost")
-    for name, draw in PICTURES.items():
-        draw(record).savefig(folder / name, dpi=120, metadata={"Software": None})
+def _measure(module: Any, options: argparse.Namespace, path: pathlib.Path) -> pathlib.Path:
+    """Writes each measurement as it is made: a long run that is ended is not lost."""
+    plan = Plan(rounds=3, block_seconds=0.05) if options.quick else Plan()
+    plan = plan._replace(rounds=options.rounds or plan.rounds)
+    missing = [name for name in PEERS if not importlib.util.find_spec(name)]
+    skipped = [f"Skipped: {name} is not installed (pip install -e '.[bench]').\n" for name in missing]
+
+    def keep(row: str) -> bool:
+        return any(fnmatch.fnmatch(row, pattern) for pattern in options.rows)
+
+    run = {"command": options.command, "machine": machine.describe(), "plan": plan._asdict(), "skipped": skipped}
+    with path.open("w") as file:
+        print(json.dumps(run), file=file, flush=True)
+        for line in module.measure(options.models or COMMANDS[options.command][2 if options.quick else 1], keep, plan):
+            print(json.dumps(line), file=file, flush=True)
+    return path
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=problems.PROBLEMS, help="default: small ones; large on a GPU")
-    parser.add_argument("--rows", nargs="+", default=["*"], help="names or patterns (default: all); AdamW always runs")
+    parser.add_argument("command", nargs="?", choices=COMMANDS, help="default: all")
+    parser.add_argument("--models", nargs="+", help="models or sizes, named as in the record (default: all)")
+    parser.add_argument("--rows", nargs="+", default=["*"], help="names or patterns (default: all)")
     parser.add_argument("--rounds", type=int, help=f"rounds of each row (default: {Plan().rounds})")
-    parser.add_argument("--quick", action="store_true", help="MLP and transformer, short blocks, three rounds")
+    parser.add_argument("--quick", action="store_true", help="the smaller models, and few short rounds")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
-    parser.add_argument("--from", dest="earlier", type=pathlib.Path, help="the cost.json of an earlier run")
-    parser.add_argument("--publish", action="store_true", help="copies table and pictures into docs")
+    parser.add_argument("--from", dest="earlier", type=pathlib.Path, help="the record of an earlier run, to draw again")
+    parser.add_argument("--publish", action="store_true", help="copies record, tables and pictures into the project")
     return parser
-
-
-def _run(options: argparse.Namespace) -> None:
-    """Measures model after model, and writes what there is after each: a long run that is ended is not lost."""
-    plan = Plan(rounds=3, block_seconds=0.05, row_seconds=3.0) if options.quick else Plan()
-    if options.rounds:
-        plan = plan._replace(rounds=options.rounds)
-    measured: dict[str, Any] = {}
-    for model in options.models or (["mlp", "transformer"] if options.quick else problems.default_names()):
-        measured[model] = measure(model, options.rows, plan)
-        _write(with_machine(plan=plan._asdict(), models=measured), options.out)
 
 
 if __name__ == "__main__":

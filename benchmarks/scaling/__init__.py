@@ -1,1 +1,0 @@
-"""Our overhead as work grows: `python -m benchmarks.scaling`."""
