@@ -94,13 +94,6 @@ def test_estimate(tmp_path: pathlib.Path, capsys) -> None:
     assert len(network["parameters"]) == len(network["exact"]) == 21
 
 
-def test_defaults_are_those_of_the_library() -> None:
-    options = parse(["path"])
-    given = (options.learning_rate, options.b1, options.b2, options.eps, options.hessian_power)
-    assert given == oah.adahessian.__defaults__[:5]
-    assert set(DEFAULT_RATES) == set(OPTIMIZERS)
-
-
 @pytest.mark.parametrize("command", ["path", "estimate"])
 def test_help_has_examples_that_parse(command: str, capsys, tmp_path: pathlib.Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -111,19 +104,23 @@ def test_help_has_examples_that_parse(command: str, capsys, tmp_path: pathlib.Pa
     assert [(program, parse(argv).command) for program, *argv in lines] == 3 * [("optax-adahessian", command)]
 
 
+def test_defaults_are_those_of_the_library() -> None:
+    options = parse(["path"])
+    given = (options.learning_rate, options.b1, options.b2, options.eps, options.hessian_power)
+    assert given == oah.adahessian.__defaults__[:5]
+    assert set(DEFAULT_RATES) == set(OPTIMIZERS)
+
+
 NO_FUNCTION = "is neither an expression of x and y nor one of quadratic, quadratic-mixed, rosenbrock, himmelblau, noisy"
 # What the command line answers before it imports JAX: part of the answer.
 AT_ONCE = {
     "--version": oah.__version__,
     "--help": "usage",
-    "path --help": "rosenbrock",
     "": "the following arguments are required: command",
     "path rosenbrok": f"argument FUNCTION: 'rosenbrok' {NO_FUNCTION}-bowl. Did you mean rosenbrock?",
     "path network": f"'network' {NO_FUNCTION}",
-    "path __import__(x)": "'__import__(x)' is not known",
     "path -foo(x)": "unrecognized arguments: -foo(x)",
     "path --start 1 a": "argument --start: invalid number value: 'a'",
-    "path --start 1 nan": "argument --start: nan must be a finite number",
     "path --steps 0": "argument --steps: 0 must be an integer from 1 to 100000",
     "path --steps 1.5": "argument --steps: invalid integer value: '1.5'",
     "path --against adam,foo": "argument --against: 'foo' is not known; choose from adam, momentum,",
@@ -155,15 +152,15 @@ def test_ctrl_c_while_jax_is_imported_ends_silently(tmp_path: pathlib.Path) -> N
 
 
 def test_ctrl_c_at_work_ends_silently(tmp_path: pathlib.Path) -> None:
-    probes = tmp_path / "probes.npy"
-    os.mkfifo(probes)
-    with subprocess.Popen([*PROGRAM, "path", "--probes-from", probes], stderr=subprocess.PIPE) as program:
+    os.mkfifo(tmp_path / "probes.npy")  # the program waits for what is never written
+    command = [*PROGRAM, "path", "--probes-from", tmp_path / "probes.npy"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as program:
         while program.poll() is None:
-            with contextlib.suppress(OSError):  # until the program waits at the other end
-                os.close(os.open(probes, os.O_WRONLY | os.O_NONBLOCK))
+            with contextlib.suppress(OSError):  # raised until the program has opened the other end
+                os.close(os.open(tmp_path / "probes.npy", os.O_WRONLY | os.O_NONBLOCK))
                 program.send_signal(signal.SIGINT)
             time.sleep(0.01)
-        assert (program.wait(), program.stderr.read()) == (-signal.SIGINT, b"")
+        assert (program.returncode, program.stderr.read()) == (-signal.SIGINT, b"")
 
 
 def test_a_closed_pipe_ends_silently() -> None:
@@ -177,7 +174,6 @@ REFUSED = {
     "path --b1 1": "`b1` (=1.0) must be in [0, 1)",
     "path --eps -1": "`eps` (=-1.0) must be in [0, inf)",
     "path --hessian-power 2": "`hessian_power` (=2.0) must be in [0, 1]",
-    "path --window 1 -1 0 1": "--window: LEFT must be less than RIGHT, and BOTTOM less than TOP",
     "path --probes-from no.npy": "'no.npy' cannot be read as an array (.npy)",
     "path --probes-from few.npy": "'few.npy' (of shape (3, 1, 2)) must hold one array of signs",
     "path --probes-from zero.npy": "'zero.npy' (of shape (10, 1, 2)) must hold one array of signs",

@@ -36,28 +36,18 @@ def test_figure_is_shown_and_has_labels_that_a_phone_can_show(name: str) -> None
     assert min(sizes) >= 9
 
 
-def test_adahessian_ends_lower_than_gradient_descent_in_three_steps() -> None:
+def test_figures_show_what_their_text_says() -> None:
     descent, ours = (np.asarray(path.losses) for path in paths.three_paths().values())
     # A rate of 1/6 shrinks both coordinates by 2/3 a step: from 6 to 6 (2/3)^6.
     np.testing.assert_allclose(descent, 6 * (2 / 3) ** (2 * np.arange(4)), rtol=1e-5)
     assert ours[-1] < 1e-12 < descent[-1]
-
-
-def test_averages_end_lower_on_the_bowl() -> None:
     without, averaged = (path.losses[-1] for path in paths.bowl_paths().values())
     assert averaged < without
-
-
-def test_gradient_lines_touch_both_functions() -> None:
     for curvature in (0.4, 4.0):
         value, slope = parabola(W, curvature), (parabola(W + 1e-6, curvature) - parabola(W - 1e-6, curvature)) / 2e-6
         np.testing.assert_allclose([value, slope], [1, -1], rtol=1e-9)
-
-
-def test_probes_of_the_figure_err_to_both_sides_of_a_hessian() -> None:
+    errors = (four_probes() * (HESSIAN @ four_probes())).mean(axis=1) - np.diag(HESSIAN)
     np.testing.assert_array_equal(HESSIAN, HESSIAN.T)
-    z = four_probes()
-    errors = (z * (HESSIAN @ z)).mean(axis=1) - np.diag(HESSIAN)
     assert errors.min() < 0 < errors.max()
 
 

@@ -125,7 +125,7 @@ def number(text: str) -> float:
     """A finite number."""
     value = float(text)
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} must be a finite number")
+        raise argparse.ArgumentTypeError(f"{value} must be a finite number")
     return value
 
 
@@ -133,7 +133,7 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
     def integer(text: str) -> int:
         value = int(text)
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} must be an integer from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{value} must be an integer from {low} to {high}")
         return value
 
     return integer

@@ -21,14 +21,12 @@ from optax_adahessian.analysis.trajectories import OPTIMIZERS, Path, finite_part
 def run(options: argparse.Namespace) -> str:
     """What the command prints; writes the picture if `options.save` names one."""
     with jax.enable_x64(True):
-        return {"path": _run_path, "estimate": _run_estimate}[options.command](options)
+        text = {"path": _run_path, "estimate": _run_estimate}[options.command](options)
+    return f"{text}\nThe picture is in {options.save}." if options.save and not options.json else text
 
 
 def _run_path(options: argparse.Namespace) -> str:
     surface: Surface = options.function
-    left, right, bottom, top = options.window or (0, 1, 0, 1)
-    if not (left < right and bottom < top):
-        raise ValueError("--window: LEFT must be less than RIGHT, and BOTTOM less than TOP.")
     start = np.asarray(options.start or surface.start, float)
     steps = options.steps
     tx = adahessian(options.learning_rate, options.b1, options.b2, options.eps, options.hessian_power)
@@ -36,9 +34,8 @@ def _run_path(options: argparse.Namespace) -> str:
     paths |= {n: trajectory(OPTIMIZERS[n](rate), surface.fun, start, steps) for n, rate in options.against.items()}
     paths = {name: finite_part(path) for name, path in paths.items()}
     if not len(paths["adahessian"].losses):
-        raise ValueError(
-            f"{surface.formula!r} is infinite or NaN at the start {(*start.tolist(),)}. Choose another --start."
-        )
+        at = tuple(start.tolist())
+        raise ValueError(f"{surface.formula!r} is infinite or NaN at the start {at}. Choose another --start.")
     if options.save:
         from optax_adahessian.analysis.plots import paths_figure
 
@@ -53,7 +50,7 @@ def _run_path(options: argparse.Namespace) -> str:
         return json.dumps({"function": surface.formula, "dtype": str(jnp.result_type(float)), "paths": runs})
     rows = [(name, len(p.losses) - 1, *map(float, p.points[-1]), float(p.losses[-1])) for name, p in paths.items()]
     notes = [f"{name}: {ending}." for name, ending in endings.items() if ending]
-    return "\n".join([_table(("optimizer", "steps", "x", "y", "f(x, y)"), rows), *notes, *_saved(options)])
+    return "\n".join([_table(("optimizer", "steps", "x", "y", "f(x, y)"), rows), *notes])
 
 
 def _rule(options: argparse.Namespace) -> str:
@@ -72,8 +69,7 @@ def _probes(options: argparse.Namespace) -> Any:
     """Signs of shape (at least steps, probes of a step, 2), drawn or recorded."""
     file: pathlib.Path | None = options.probes_from
     if file is None:
-        shape = (options.steps, options.probes, 2)
-        return jax.random.rademacher(jax.random.key(options.seed), shape, dtype=float)
+        return jax.random.rademacher(jax.random.key(options.seed), (options.steps, options.probes, 2), dtype=jnp.int8)
     try:
         probes = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -97,7 +93,7 @@ def _run_estimate(options: argparse.Namespace) -> str:
     if options.json:
         arrays = {field: values.tolist() for field, values in report._asdict().items()}
         return json.dumps({"function": title, "parameters": names, **arrays})
-    return "\n".join([_as_text(report, names, title, options), *_saved(options)])
+    return _as_text(report, names, title, options)
 
 
 def _subject(options: argparse.Namespace) -> tuple[Callable[[Any], jax.Array], Any, list[str], str]:
@@ -136,10 +132,6 @@ The root mean square error of the mean over n probes ({options.repetitions} repe
 sqrt(sum of the squares off the diagonal / number of parameters / n):
 
 {errors}"""
-
-
-def _saved(options: argparse.Namespace) -> list[str]:
-    return [f"The picture is in {options.save}."] if options.save else []
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

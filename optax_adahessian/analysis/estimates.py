@@ -51,9 +51,9 @@ def estimate_report(
     z = rademacher_like(probe_key, params)
     gradient_of_product = jax.grad(lambda p: jnp.vdot(_flat(jax.grad(fun)(p)), _flat(z)))(params)
     estimate = value_grad_and_hessian_diag(fun)
-    # In batches, which bound the memory of a network's intermediate values.
-    keys = jax.random.split(sample_key, max_probes * repetitions)
-    samples = jax.lax.map(lambda key: _flat(estimate(key, params)[2]), keys, batch_size=min(len(keys), 16_384))
+    # One repetition at a time, which bounds the memory of a network's intermediate values.
+    keys = jax.random.split(sample_key, (repetitions, max_probes))
+    samples = jax.lax.map(jax.vmap(lambda key: _flat(estimate(key, params)[2])), keys).reshape(-1, exact.size)
 
     def error(count: int) -> jax.Array:
         means = samples[: len(samples) // count * count].reshape(-1, count, exact.size).mean(axis=1)

@@ -95,18 +95,17 @@ def as_surface(text: str) -> Surface:
 
 @functools.lru_cache(maxsize=64)
 def parse_expression(text: str) -> Callable[[jax.Array], jax.Array]:
-    """The function of a vector ``v = (x, y)`` that `text` describes.
+    """The function of a vector ``v = (x, y)`` that `text` describes. The text is parsed, and never run as Python.
 
-    Allowed are numbers, `x`, `y`, `pi`, `e`, the operators ``+ - * / ** ^`` (the last two are both the power, which
-    binds from right to left and more strongly than a sign), parentheses, and the functions abs, acos, asin, atan,
-    cos, cosh, exp, log (natural), sin, sinh, sqrt, tan, tanh. The text is parsed, and never run as Python.
+    Allowed are numbers, `x`, `y`, `pi`, `e`, the operators ``+ - * / ** ^`` (the last two are both the power),
+    parentheses, and the functions abs, acos, asin, atan, cos, cosh, exp, log (natural), sin, sinh, sqrt, tan, tanh.
 
     Args:
       text: at most 300 characters, with constant exponents of at most 100 in magnitude.
 
     Returns:
-      A function that takes an array of shape (2,) and returns a scalar; JAX can trace and differentiate it. The same
-      text gives the same function, so that JAX compiles it once.
+      A function that takes an array of shape (2,) and returns a scalar. The same text gives the same function, so that
+      JAX compiles it once.
 
     Raises:
       ExpressionError: a ValueError that names what is wrong, and the column.

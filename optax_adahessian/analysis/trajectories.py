@@ -36,7 +36,7 @@ def trajectory(
     estimate and Newton's method computes. With them it is given ``hessian_diag``: in each step the mean of z * Hz over
     that step's probes z.
 
-    The program is compiled once for each `tx`, `fun` and `steps`; `jax.vmap` maps it over `start` and `probes`.
+    It is compiled once for each `tx`, `fun` and `steps`; `jax.vmap` maps it over `start` and `probes`.
 
     Args:
       tx: the optimizer.
@@ -70,14 +70,14 @@ def trajectory(
         updates, state = tx.update(grads, state, point, value=loss, grad=grads, value_fn=value_fn, **curvature)
         return (jnp.asarray(optax.apply_updates(point, updates)), state), Path(point, loss)
 
-    signs = None if probes is None else jnp.asarray(probes, first.dtype)[:steps]
+    signs = None if probes is None else jnp.asarray(probes)[:steps]
     (last, _), path = jax.lax.scan(step, (first, tx.init(first)), signs, length=steps)
     return Path(jnp.concatenate([path.points, last[None]]), jnp.append(path.losses, fun(last)))
 
 
 def _mean_estimate(fun: Callable[[jax.Array], jax.Array], point: jax.Array, signs: jax.Array) -> jax.Array:
-    products = jax.vmap(lambda z: hessian_vector_product(fun, point, z))(signs)
-    return jnp.mean(signs * products, axis=0)
+    z = signs.astype(point.dtype)
+    return jnp.mean(z * jax.vmap(lambda one: hessian_vector_product(fun, point, one))(z), axis=0)
 
 
 def finite_part(path: Path) -> Path:
