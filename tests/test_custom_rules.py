@@ -1,4 +1,4 @@
-"""Losses with derivative rules of their own, through both feeds: what forward mode passes, and the switch where not."""
+"""Losses with derivative rules of their own: what passes, and where JAX's error gets a note that names what does."""
 
 import functools
 
@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
-from feeds import fed_in_both_ways
+from helpers.feeds import fed_in_both_ways
 from jax.experimental import pallas
 
 import optax_adahessian as oah
@@ -16,6 +16,8 @@ import optax_adahessian as oah
 W = jnp.array([0.5, -1.0, 2.0])
 C = jnp.array([1.0, 2.0, 3.0])
 EXPECTED = jnp.array(194.015625), 6 * C * W**5, 30 * C * W**4
+KEY = jax.random.key(0)
+OTHER = {"forward_over_reverse": "reverse_over_reverse", "reverse_over_reverse": "forward_over_reverse"}
 
 
 def loss_of(cube):
@@ -70,6 +72,14 @@ kernels = custom(
     lambda w, g: (kernel(cube_backward_kernel, w, g),),
 )
 
+
+def squared_by_loop(w):
+    """By a loop that runs while its counter says so: forward mode alone passes it."""
+    return jax.lax.while_loop(lambda carry: carry[0] < 2, lambda carry: (carry[0] + 1, carry[1] * w), (0, 1 + 0 * w))[1]
+
+
+loop_backwards = custom(lambda w: w**3, lambda w: (w**3, w), lambda w, g: (3 * squared_by_loop(w) * g,))
+
 FORWARD = {
     "plain": plain,
     "under vmap": jax.vmap(plain),
@@ -78,6 +88,7 @@ FORWARD = {
     "static argument": lambda w: power(w, 3),
     "equinox": of_equinox,
     "kernels": kernels,
+    "a loop in the backward rule": loop_backwards,
 }
 
 
@@ -91,18 +102,104 @@ def test_reverse_mode_passes_rules_that_call_a_custom_vjp_again_too(cube):
     chex.assert_trees_all_close(fed_in_both_ways(loss_of(cube), W, hvp="reverse_over_reverse"), EXPECTED, rtol=1e-6)
 
 
-@pytest.mark.parametrize("interval", [1, 2])
+def notes_of(raised):
+    return " ".join(getattr(raised.value, "__notes__", []))
+
+
+ONE_WAY_ALONE = {"reverse_over_reverse": nested, "forward_over_reverse": loop_backwards}
+
+
+@pytest.mark.parametrize("num_probes", [1, 2])
+@pytest.mark.parametrize("remedy", ONE_WAY_ALONE)
+def test_the_note_names_the_switch_and_the_switch_helps(remedy, num_probes):
+    loss = loss_of(ONE_WAY_ALONE[remedy])
+    with pytest.raises((TypeError, ValueError)) as raised:
+        oah.value_grad_and_hessian_diag(loss, num_probes=num_probes, hvp=OTHER[remedy])(KEY, W)
+    assert f"Pass `hvp={remedy!r}`" in notes_of(raised)
+    with pytest.raises((TypeError, ValueError)) as raised:
+        oah.hessian_vector_product(loss, W, W, hvp=OTHER[remedy])
+    assert f"Pass `hvp={remedy!r}`" in notes_of(raised)
+
+    helped = jax.jit(oah.value_grad_and_hessian_diag(loss, num_probes=num_probes, hvp=remedy))
+    chex.assert_trees_all_close(helped(KEY, W), EXPECTED, rtol=1e-6)
+
+
+@pytest.mark.parametrize("remedy", ONE_WAY_ALONE)
+def test_the_note_names_the_estimator_where_the_loss_is_given_and_that_helps(remedy):
+    loss = loss_of(ONE_WAY_ALONE[remedy])
+    tx = oah.scale_by_adahessian(hessian_diagonal_fn=oah.hutchinson(hvp=OTHER[remedy]))
+    with pytest.raises((TypeError, ValueError)) as raised:
+        tx.update(W, tx.init(W), W, obj_fn=loss)
+    assert f"`hessian_diagonal_fn=hutchinson(hvp={remedy!r})`" in notes_of(raised)
+    helped = oah.scale_by_adahessian(b1=0, eps=0.0, hessian_diagonal_fn=oah.hutchinson(hvp=remedy))
+    updates, _ = jax.jit(lambda w: helped.update(w, helped.init(w), w, obj_fn=loss))(W)
+    chex.assert_trees_all_close(updates, W / EXPECTED[2], rtol=1e-6)
+
+
+def test_inside_jit_a_nested_rule_fails_when_jax_lowers_the_program_with_its_own_error():
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jit(oah.value_grad_and_hessian_diag(loss_of(nested)))(KEY, W)
+
+
+def called_back(w, g):
+    return jax.pure_callback(lambda w, g: 3 * w**2 * g, jax.ShapeDtypeStruct(w.shape, w.dtype), w, g)
+
+
+# Neither way helps: the incomplete gamma function has no derivative in its first argument, a callback none at all.
+NO_SECOND_DERIVATIVE = {
+    "gammainc": lambda w: jax.scipy.special.gammainc(jnp.abs(w), 1.0 + 0 * w),
+    "a callback in the backward rule": custom(lambda w: w**3, lambda w: (w**3, w), lambda w, g: (called_back(w, g),)),
+}
+
+
+@pytest.mark.parametrize("hvp", OTHER)
 @pytest.mark.parametrize("jit", [jax.jit, lambda f: f], ids=["jit", "eager"])
-def test_the_loss_that_forward_mode_cannot_pass_is_refused_with_what_to_write(jit, interval):
-    loss, tx = loss_of(nested), oah.adahessian(update_interval=interval)
-    with pytest.raises(TypeError, match=r"hvp='reverse_over_reverse'"):
-        jit(lambda w: tx.update(w, tx.init(w), w, obj_fn=loss))(W)
+@pytest.mark.parametrize("rule", NO_SECOND_DERIVATIVE)
+def test_a_loss_without_a_second_derivative_gets_no_advice(rule, jit, hvp):
+    with pytest.raises(Exception, match=r".") as raised:
+        jit(oah.value_grad_and_hessian_diag(loss_of(NO_SECOND_DERIVATIVE[rule]), hvp=hvp))(KEY, W)
+    assert "hvp" not in notes_of(raised)
 
 
-def test_kernels_pass_forward_mode_alone():
-    """With several probes, too: then each is a pass of its own."""
+def test_the_gradient_alone_of_such_a_loss_needs_no_second_derivative():
+    loss = loss_of(NO_SECOND_DERIVATIVE["a callback in the backward rule"])
+    chex.assert_trees_all_close(oah.value_grad_and_hessian_diag(loss)(None, W), (*EXPECTED[:2], None), rtol=1e-6)
+
+
+def test_kernels_pass_forward_mode_alone_and_with_one_probe_alone():
     with pytest.raises(ValueError, match="reverse-mode"):
-        oah.value_grad_and_hessian_diag(loss_of(kernels), hvp="reverse_over_reverse")(jax.random.key(0), W)
-    several = oah.hutchinson(num_probes=2)
-    diag, _ = several.update(W, several.init(W), W, obj_fn=loss_of(kernels))
-    chex.assert_trees_all_close(diag, EXPECTED[2], rtol=1e-6)
+        oah.value_grad_and_hessian_diag(loss_of(kernels), hvp="reverse_over_reverse")(KEY, W)
+
+
+def test_a_custom_vjp_that_is_not_differentiated_twice_is_no_obstacle():
+    """One on the data alone has no tangent, one on a value that is dropped none that is needed."""
+
+    def loss(w, x):
+        return jnp.sum(w**2 * nested(x)), nested(w)
+
+    estimate = jax.jit(oah.value_grad_and_hessian_diag(loss, has_aux=True))
+    chex.assert_trees_all_close(estimate(KEY, jnp.ones(2), jnp.array([1.0, 2.0]))[2], jnp.array([2.0, 16.0]))
+
+
+def test_a_mistake_in_the_loss_is_raised_as_it_is_and_traced_once_more_at_most():
+    calls = []
+
+    def loss(w):
+        calls.append(1)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine") as raised:
+        oah.value_grad_and_hessian_diag(loss, num_probes=2)(KEY, jnp.ones(2))
+    assert len(calls) <= 2
+    assert not notes_of(raised)
+
+
+def test_a_loss_that_passes_is_traced_once():
+    calls = []
+
+    def loss(w):
+        calls.append(1)
+        return jnp.sum(w**4)
+
+    jax.make_jaxpr(oah.value_grad_and_hessian_diag(loss))(KEY, W)
+    assert calls == [1]

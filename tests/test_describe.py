@@ -102,34 +102,13 @@ def haiku_model(tokens, image):
 
 def test_haiku():
     params = jax.eval_shape(hk.transform(haiku_model).init, jax.random.key(0), TOKENS, IMAGE)
-    assert SpatialAverage.rows("HWIO").describe(params) == HAIKU_ROWS
-    conv = rows_of(SpatialAverage.conv("HWIO").describe(params))
-    assert conv["['embed']['embeddings']"] == ("(50, 8)", "(1, 1)", 400)
-    assert conv["['linear']['w']"] == ("(8, 3)", "(1, 1)", 24)
-
-
-HAIKU_ROWS = """\
-leaf                                  shape         block         second moment
-['conv1_d']['b']                      (3,)          (1,)                      3
-['conv1_d']['w']                      (3, 4, 3)     (3, 1, 1)                12
-['conv2_d']['b']                      (4,)          (1,)                      4
-['conv2_d']['w']                      (3, 3, 1, 4)  (3, 3, 1, 1)              4
-['depthwise_conv2_d']['b']            (4,)          (1,)                      4
-['depthwise_conv2_d']['w']            (3, 3, 1, 4)  (3, 3, 1, 1)              4
-['embed']['embeddings']               (50, 8)       (1, 8)                   50
-['layer_norm']['offset']              (8,)          (1,)                      8
-['layer_norm']['scale']               (8,)          (1,)                      8
-['linear']['b']                       (3,)          (1,)                      3
-['linear']['w']                       (8, 3)        (8, 1)                    3
-['multi_head_attention/key']['b']     (8,)          (1,)                      8
-['multi_head_attention/key']['w']     (8, 8)        (8, 1)                    8
-['multi_head_attention/linear']['b']  (8,)          (1,)                      8
-['multi_head_attention/linear']['w']  (8, 8)        (8, 1)                    8
-['multi_head_attention/query']['b']   (8,)          (1,)                      8
-['multi_head_attention/query']['w']   (8, 8)        (8, 1)                    8
-['multi_head_attention/value']['b']   (8,)          (1,)                      8
-['multi_head_attention/value']['w']   (8, 8)        (8, 1)                    8
-total                                 850                                   167"""
+    rows = rows_of(SpatialAverage.rows("HWIO").describe(params))
+    assert rows["['conv1_d']['w']"] == ("(3, 4, 3)", "(3, 1, 1)", 12)
+    assert rows["['depthwise_conv2_d']['w']"] == ("(3, 3, 1, 4)", "(3, 3, 1, 1)", 4)
+    assert rows["['embed']['embeddings']"] == ("(50, 8)", "(1, 8)", 50)
+    assert rows["['layer_norm']['offset']"] == ("(8,)", "(1,)", 8)
+    assert rows["['multi_head_attention/query']['w']"] == ("(8, 8)", "(8, 1)", 8)
+    assert rows["['linear']['b']"] == ("(3,)", "(1,)", 3)
 
 
 class EquinoxModel(eqx.Module):
@@ -154,25 +133,9 @@ def test_equinox():
     """An embedding's leaf is called `.weight` like any other; with (out, in) the mean over axis 1 is the token's."""
     model = eqx.filter_eval_shape(EquinoxModel, jax.random.key(0))
     params = eqx.filter(model, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
-    assert SpatialAverage.rows("OIHW").describe(params) == EQUINOX_ROWS
-    lengths = rows_of(SpatialAverage.lengths(4, "OIHW").describe(params))
-    assert lengths[".embedding.weight"] == ("(50, 8)", "(1, 4)", 100)
-    assert lengths[".attention.query_proj.weight"] == ("(8, 8)", "(1, 4)", 16)
-
-
-EQUINOX_ROWS = """\
-leaf                           shape         block         second moment
-.embedding.weight              (50, 8)       (1, 8)                   50
-.attention.query_proj.weight   (8, 8)        (1, 8)                    8
-.attention.key_proj.weight     (8, 8)        (1, 8)                    8
-.attention.value_proj.weight   (8, 8)        (1, 8)                    8
-.attention.output_proj.weight  (8, 8)        (1, 8)                    8
-.norm.weight                   (8,)          (1,)                      8
-.norm.bias                     (8,)          (1,)                      8
-.conv.weight                   (4, 1, 3, 3)  (1, 1, 3, 3)              4
-.conv.bias                     (4, 1, 1)     (1, 1, 1)                 4
-.depthwise.weight              (4, 1, 3)     (1, 1, 3)                 4
-.depthwise.bias                (4, 1)        (1, 1)                    4
-.out.weight                    (3, 4)        (1, 4)                    3
-.out.bias                      (3,)          (1,)                      3
-total                          743                                   120"""
+    rows = rows_of(SpatialAverage.rows("OIHW").describe(params))
+    assert rows[".embedding.weight"] == ("(50, 8)", "(1, 8)", 50)
+    assert rows[".attention.query_proj.weight"] == ("(8, 8)", "(1, 8)", 8)
+    assert rows[".conv.weight"] == ("(4, 1, 3, 3)", "(1, 1, 3, 3)", 4)
+    assert rows[".conv.bias"] == ("(4, 1, 1)", "(1, 1, 1)", 4)
+    assert rows[".depthwise.weight"] == ("(4, 1, 3)", "(1, 1, 3)", 4)

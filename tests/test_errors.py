@@ -1,78 +1,188 @@
-"""Every mistake gets a ValueError or TypeError that names the argument and its value, the rule and the remedy."""
-
-import inspect
+"""Mistakes that would pass silently, or fail with an error that names nothing the user wrote, get one that does."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
-from bad_input_calls import CALLS, KEY, PARAMS, Average, loss_fn
-from bad_input_table import TABLE
-from bad_inputs import FEWER, Traced
+from flax.training.train_state import TrainState
 
 import optax_adahessian as oah
-from optax_adahessian import analysis
+
+PARAMS = {"layer": {"kernel": jnp.ones((2, 3))}, "bias": jnp.ones(3)}
+FEWER = {"layer": {"kernel": jnp.ones((2, 3))}}
+MORE = PARAMS | {"extra": jnp.ones(1)}
+OTHER_SHAPE = {"layer": {"kernel": jnp.ones((3, 2))}, "bias": jnp.ones(3)}
+INTEGERS = jax.tree.map(jnp.int32, PARAMS)
+COMPLEX = jax.tree.map(jnp.complex64, PARAMS)
+TEXT = PARAMS | {"bias": "text"}
+KEY = jax.random.key(0)
+NAN, INF = float("nan"), float("inf")
+Average = oah.SpatialAverage
 
 
-@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: f"{bad.function}-{bad.argument}-{bad.kind}")
-def test_bad_input_is_named(bad):
-    function, good = CALLS[bad.function]
-
-    def call(value):
-        function(**good | {bad.argument: value})
-
-    if isinstance(bad.value, Traced):
-        call, value = jax.jit(call), bad.value.value
-    else:
-        value = bad.value
-    if bad.error is None:
-        call(value)
-        return
-    with pytest.raises(bad.error) as raised:
-        call(value)
-    assert type(raised.value) is bad.error
-    for part in (f"`{bad.argument}", *bad.parts):
-        assert part in str(raised.value)
+def loss_fn(params):
+    return jnp.sum(params["layer"]["kernel"] ** 2) + jnp.sum(params["bias"] ** 2)
 
 
-def test_every_pair_is_in_the_table_once():
-    pairs = [bad[:3] for bad in TABLE]
-    assert len(pairs) == len(set(pairs))
+TX = oah.adahessian()
+ON_LAYER, ON_BIAS = (optax.masked(TX, {"layer": layer, "bias": not layer}) for layer in (True, False))
+FLAT = optax.flatten(TX)
 
 
-def test_every_argument_of_every_public_function_is_in_the_table():
-    seen = {bad[:2] for bad in TABLE}
-    for module in (oah, analysis):
-        for name in module.__all__:
-            if inspect.isfunction(getattr(module, name)):
-                for argument in inspect.signature(getattr(module, name)).parameters:
-                    assert (name, argument) in seen
+def feed(tx=TX, updates=PARAMS, params=PARAMS, **feeds):
+    return lambda: tx.update(updates, tx.init(params), params, **feeds)
 
 
-def update(tx=None, **feed):
-    tx = oah.adahessian() if tx is None else tx
-    return tx.update(PARAMS, tx.init(PARAMS), PARAMS, **feed)
+def init(params):
+    return lambda: TX.init(params)
 
 
-def estimate(**options):
-    return oah.value_grad_and_hessian_diag(loss_fn, **options)(KEY, PARAMS)
+def estimate(fun=loss_fn, key=KEY, params=PARAMS, **options):
+    return lambda: oah.value_grad_and_hessian_diag(fun, **options)(key, params)
 
 
-# What is no fault of one argument alone: what is called, the error's type, and parts of its message.
-MISTAKES = {
-    "mistyped": (lambda: oah.adahessian(learning_rat=0.1), TypeError, ["learning_rat"]),
-    "custom block": (lambda: Average.custom(lambda p, x: 3).describe(PARAMS), TypeError, ["['bias']", "block 3"]),
-    "neither": (lambda: update(), ValueError, ["Neither", "obj_fn=lambda p: loss_fn(p, batch)", "hessian_diag=diag"]),
-    "both": (lambda: update(obj_fn=loss_fn, hessian_diag=PARAMS), ValueError, ["`hessian_diag` were both given"]),
-    "both, None": (lambda: update(obj_fn=loss_fn, hessian_diag=None), ValueError, ["`hessian_diag=None` were both"]),
-    "no pair": (lambda: estimate(has_aux=True), TypeError, ["`fun` returned float32[]", "pair (loss, aux)"]),
-    "grads": (lambda: oah.adahessian().update(FEWER, oah.adahessian().init(PARAMS)), ValueError, ["Neither"]),
-    "hutchinson": (lambda: update(tx=oah.hutchinson()), TypeError, ["`obj_fn` (=None)"]),
-    "custom size": (
-        lambda: Average.custom(lambda p, x: (1.5,) * x.ndim).describe(PARAMS),
+def product(params, vector):
+    return lambda: oah.hessian_vector_product(loss_fn, params, vector)
+
+
+def described(block):
+    return lambda: Average.custom(block).describe(PARAMS)
+
+
+def apply_gradients():
+    TrainState.create(apply_fn=None, params=PARAMS, tx=TX).apply_gradients(grads=PARAMS, obj_fn=loss_fn)
+
+
+# Arguments of a factory: values, the error, parts of the message besides the argument's name.
+NUMBER = [
+    (["0.9"], TypeError, "(='0.9')", "one real number"),
+    ([None, jnp.ones(2), (0.5,)], TypeError, "one real number"),
+    ([-0.1, np.float64(-0.1), jnp.float32(-0.1)], ValueError, "(=-0.1", "in [0, "),
+    ([NAN], ValueError, "(=nan)"),
+]
+UNIT = [*NUMBER, ([1.0, 1], ValueError, "[0, 1)"), ([jnp.bfloat16(0.999)], ValueError, "bfloat16", "hyperparam_dtype")]
+INTEGER = [
+    (["3"], TypeError, "(='3')", "integer"),
+    ([None, 2.5, jnp.arange(2)], TypeError, "integer"),
+    ([-1, np.int64(-1), jnp.int32(-1)], ValueError, "(=-1)", "at least"),
+]
+HVP = [([None, "forward"], ValueError, "'forward_over_reverse' or 'reverse_over_reverse'")]
+ESTIMATOR = [
+    *[("num_probes", *row) for row in [*INTEGER, ([0], ValueError, "at least 1")]],
+    *[("hvp", *r) for r in HVP],
+]
+KERNEL = [(["NHWC", "IOHW", None, ["HWIO"]], ValueError, "'HWIO'", "'OIHW'", "Flax")]
+RULE = [
+    *[("b1", *row) for row in UNIT],
+    *[("b2", *row) for row in UNIT],
+    *[("eps", *row) for row in [*NUMBER, ([INF], ValueError, "[0, inf)")]],
+    *[("hessian_power", *row) for row in [*NUMBER, ([1.5], ValueError, "[0, 1]")]],
+    *[("update_interval", *row) for row in [*INTEGER, ([0], ValueError, "(=0)", "at least 1")]],
+    *[("dense_start", *row) for row in INTEGER],
+    (
+        "spatial_average",
+        ["conv", None, Average.none],
         TypeError,
-        ["['bias']", "(1.5,)", "tuple of integers"],
+        "of type SpatialAverage",
+        "SpatialAverage.conv('HWIO')",
     ),
+    ("hessian_diagonal_fn", [3, oah.hutchinson], TypeError, "GradientTransformation", "hutchinson(num_probes=4)"),
+]
+ARGUMENTS = [
+    *[(oah.scale_by_adahessian, *row) for row in RULE],
+    *[(oah.adahessian, *row) for row in RULE],
+    *[(oah.adahessian, "weight_decay", *row) for row in NUMBER],
+    *[(oah.adaptive_nesterov, "b1", *row) for row in UNIT],
+    *[(lambda **bad: oah.value_grad_and_hessian_diag(loss_fn, **bad), *row) for row in ESTIMATOR],
+    *[(oah.hutchinson, *row) for row in ESTIMATOR],
+    (oah.hutchinson, "key", [None, 0.5, "0", jax.random.split(KEY)], TypeError, "one random key"),
+    *[(lambda **bad: oah.hessian_vector_product(loss_fn, PARAMS, PARAMS, **bad), "hvp", *row) for row in HVP],
+    *[
+        (lambda **bad: oah.refresh_due(0, **{"update_interval": 3} | bad), *row)
+        for row in RULE
+        if row[0] == "dense_start"
+    ],
+    *[(lambda **bad: oah.refresh_due(0, **bad), *row) for row in RULE if row[0] == "update_interval"],
+    *[(lambda **bad: oah.refresh_key(KEY, 0, **bad), *row) for row in RULE if row[0] == "update_interval"],
+    *[(Average.conv, "kernel", *row) for row in KERNEL],
+    *[(Average.rows, "kernel", *row) for row in KERNEL],
+    *[(lambda **bad: Average.lengths(2, **bad), "kernel", *row) for row in KERNEL],
+    *[(lambda **bad: Average.lengths(**bad, kernel="HWIO"), "n", *row) for row in [*INTEGER, ([0], ValueError)]],
+    (Average.custom, "fn", [None, (1, 2)], TypeError, "Callable", "lambda path, leaf"),
+]
+
+
+@pytest.mark.parametrize(("function", "argument", "values", "error", "parts"), [(*a[:4], a[4:]) for a in ARGUMENTS])
+def test_a_bad_argument_is_named_with_its_value_and_the_rule(function, argument, values, error, parts):
+    for value in values:
+        with pytest.raises(error) as raised:
+            function(**{argument: value})
+        assert type(raised.value) is error
+        for part in (f"`{argument}` (=", *parts):
+            assert part in str(raised.value)
+
+
+# A call, the error, and parts of its message.
+MISTAKES = {
+    "a mistyped option": (lambda: oah.adahessian(learning_rat=0.1), TypeError, "learning_rat"),
+    # The parameters and the loss.
+    "integer parameters": (init(INTEGERS), TypeError, "`params['bias']` … int32 … optax.masked"),
+    "complex parameters": (init(COMPLEX), TypeError, "complex64 … real and imaginary"),
+    "text among parameters": (init(TEXT), TypeError, "`params['bias']` … a str"),
+    "integers to estimate": (estimate(params=INTEGERS), TypeError, "`params['bias']` … int32"),
+    "complex to estimate": (estimate(params=COMPLEX), TypeError, "complex64 … real and imaginary"),
+    "integers, no key": (estimate(params=INTEGERS, key=None), TypeError, "`params['bias']` … int32"),
+    "integers to draw": (lambda: oah.rademacher_like(KEY, INTEGERS), TypeError, "`tree['bias']` … int32"),
+    "integers in a product": (product(INTEGERS, INTEGERS), TypeError, "`params['bias']`"),
+    "integers in the diagonal": (lambda: oah.exact_hessian_diag(loss_fn, INTEGERS), TypeError, "`params['bias']`"),
+    "integers described": (lambda: Average.none().describe(INTEGERS), TypeError, "`params['bias']`"),
+    "no function": (estimate(fun=3.0), TypeError, "`fun` (=3.0) … lambda params: loss_fn(params, batch)"),
+    "no obj_fn": (feed(obj_fn=3.0), TypeError, "`obj_fn` (=3.0) … lambda params"),
+    "a loss per example": (estimate(fun=lambda p: p["bias"]), TypeError, "`fun` … returned float32[3] … mean"),
+    "an integer loss": (estimate(fun=lambda p: 1), TypeError, "`fun` … returned a int … one real scalar"),
+    "a complex loss": (estimate(fun=lambda p: 1j * loss_fn(p)), TypeError, "complex64[] … one real scalar"),
+    "a loss of nothing": (estimate(fun=lambda p: None, key=None), TypeError, "returned a NoneType"),
+    "a pair": (estimate(fun=lambda p: (loss_fn(p), 1)), TypeError, "returned a tuple … has_aux=True"),
+    "no pair": (estimate(has_aux=True), TypeError, "`fun` must return a pair (loss, aux) … returned float32[]"),
+    "obj_fn per example": (feed(obj_fn=lambda p: p["bias"]), TypeError, "`obj_fn` … returned float32[3]"),
+    "a vector of fewer leaves": (product(PARAMS, FEWER), ValueError, "`vector['bias']` is absent"),
+    # Keys.
+    "a seed": (estimate(key=0), TypeError, "`key` (=0) … jax.random.key(0)"),
+    "several keys": (estimate(key=jax.random.split(KEY)), TypeError, "`key` … `keys[i]`"),
+    "numbers": (lambda: oah.rademacher_like(jnp.ones(2), PARAMS), TypeError, "`key` (=float32[2])"),
+    "no key to refresh": (lambda: oah.refresh_key(None, 0, 10), TypeError, "`key` (=None)"),
+    # The feed.
+    "neither": (feed(), ValueError, "Neither … obj_fn=lambda p: loss_fn(p, batch) … hessian_diag=hessian_diag"),
+    "both": (feed(obj_fn=loss_fn, hessian_diag=PARAMS), ValueError, "`hessian_diag` were both given"),
+    "both, None": (feed(obj_fn=loss_fn, hessian_diag=None), ValueError, "were both given"),
+    "lost on the way": (apply_gradients, ValueError, "TrainState.apply_gradients … in_your_framework"),
+    "no parameters": (lambda: TX.update(PARAMS, TX.init(PARAMS), obj_fn=loss_fn), ValueError, "`params` (=None)"),
+    "no loss for the estimator": (feed(oah.hutchinson()), TypeError, "`obj_fn` (=None)"),
+    "obj_fn of a masked part": (feed(ON_LAYER, obj_fn=loss_fn), ValueError, "optax.masked … pass `hessian_diag="),
+    # The diagonal.
+    "another shape": (feed(hessian_diag=OTHER_SHAPE), ValueError, "['kernel']` is of shape (3, 2) … of shape (2, 3)"),
+    "fewer leaves": (feed(hessian_diag=FEWER), ValueError, "`hessian_diag['bias']` is absent … of shape (3,)"),
+    "more leaves": (feed(hessian_diag=MORE), ValueError, "`hessian_diag['extra']` is of shape (1,) … is absent"),
+    "a list": (feed(hessian_diag=[1.0]), ValueError, "hessian_diag … absent"),
+    "another container": (
+        feed(updates=[[], []], params=[[], []], hessian_diag=((), ())),
+        ValueError,
+        "`hessian_diag` is PyTreeDef … the structure",
+    ),
+    "integers as diagonal": (feed(hessian_diag=INTEGERS), TypeError, "`hessian_diag['bias']` … int32"),
+    "a complex diagonal": (feed(hessian_diag=COMPLEX), TypeError, "`hessian_diag['bias']` … complex64"),
+    "a part instead of all": (feed(ON_BIAS, hessian_diag=FEWER), ValueError, "['bias']` is absent"),
+    "a tree beside a vector": (feed(FLAT, hessian_diag=PARAMS), ValueError, "optax.flatten … ravel_pytree"),
+    "a tree beside a part as a vector": (
+        feed(optax.masked(FLAT, {"layer": True, "bias": False}), hessian_diag=PARAMS),
+        ValueError,
+        "optax.flatten … ravel_pytree",
+    ),
+    # Blocks.
+    "no block": (described(lambda p, x: 3), ValueError, "['bias'] … (3,) … block 3"),
+    "half an entry": (described(lambda p, x: (1.5,) * x.ndim), ValueError, "the block (1.5,) … one integer"),
+    "a block of another rank": (described(lambda p, x: (1, 1, 1)), ValueError, "the block (1, 1, 1)"),
 }
 
 
@@ -81,14 +191,31 @@ def test_a_mistake_is_named(mistake):
     call, error, parts = MISTAKES[mistake]
     with pytest.raises(error) as raised:
         call()
-    for part in parts:
+    for part in parts.split(" … "):
         assert part in str(raised.value)
 
 
-def test_gradients_of_other_parameters_are_refused():
-    tx = oah.adahessian()
-    with pytest.raises(ValueError, match=r"updates\['bias'\]"):
-        tx.update(FEWER, tx.init(PARAMS), FEWER, hessian_diag=FEWER)
+@pytest.mark.parametrize("block", [(3, 1), (5, 1), (0, 1), (-2, 1)])
+def test_a_block_that_does_not_tile_a_leaf_is_refused_with_leaf_shape_and_block(block):
+    average = Average.custom(lambda path, leaf: block)
+    with pytest.raises(ValueError, match="divides the axis") as raised:
+        oah.adahessian(spatial_average=average).init({"layer": {"kernel": jnp.zeros((4, 6))}})
+    for part in ("`spatial_average` (=custom(", "['layer']['kernel']", "(4, 6)", str(block)):
+        assert part in str(raised.value)
+
+
+def test_a_traced_step_is_sent_outside_of_jit_and_what_works_inside_does():
+    with pytest.raises(TypeError, match=r"`step` is traced") as raised:
+        jax.jit(lambda step: oah.refresh_key(KEY, step, 10))(3)
+    for part in ("outside of `jax.jit`", "jax.lax.cond(refresh_due(", "obj_fn"):
+        assert part in str(raised.value)
+    assert jax.jit(lambda step: jax.lax.cond(oah.refresh_due(step, 10), lambda: 1, lambda: 0))(20) == 1
+
+
+@pytest.mark.parametrize("argument", ["update_interval", "dense_start"])
+def test_a_traced_interval_of_the_wrong_dtype_is_refused(argument):
+    with pytest.raises(TypeError, match=f"`{argument}`.*integer"):
+        jax.jit(lambda value: oah.adahessian(**{argument: value}).init(PARAMS))(2.5)
 
 
 @pytest.mark.parametrize("wrong", [{"b2": 1.5}, {"update_interval": 0}, {"eps": -1.0}])
@@ -98,21 +225,19 @@ def test_injected_values_are_checked_where_they_are_concrete(wrong):
 
 
 def test_traced_values_pass():
-    def traced(b2, interval):
-        tx = oah.scale_by_adahessian(b2=b2, update_interval=interval)
+    def traced(number, interval):
+        hyper = dict.fromkeys(("b1", "b2", "eps", "hessian_power", "weight_decay"), number)
+        tx = oah.adahessian(number, **hyper, update_interval=interval, dense_start=interval)
         return tx.update(PARAMS, tx.init(PARAMS), PARAMS, obj_fn=loss_fn)[0]
 
     assert jnp.all(jnp.isfinite(jax.jit(traced)(0.9, 2)["bias"]))
 
 
-def test_a_diagonal_of_the_wrong_structure_beside_masked_parameters():
-    tx = optax.masked(oah.adahessian(), {"layer": True, "bias": False})
-    with pytest.raises(ValueError, match="Pass the whole diagonal"):
-        tx.update(PARAMS, tx.init(PARAMS), PARAMS, hessian_diag=FEWER)
+def test_edges_of_the_intervals_are_allowed():
+    for options in ({"b1": 0, "b2": 0.0, "eps": 0, "hessian_power": 0, "dense_start": 0}, {"hessian_power": 1}):
+        oah.adahessian(**options, weight_decay=0, update_interval=jnp.int32(1))
 
 
-@pytest.mark.parametrize(("diag", "remedy"), [(PARAMS, "ravel_pytree"), (FEWER, "must have the structure")])
-def test_a_tree_beside_one_vector_is_to_be_ravelled_if_it_has_as_many_numbers(diag, remedy):
-    tx = optax.flatten(oah.adahessian())
-    with pytest.raises(ValueError, match=f"`hessian_diag.*{remedy}"):
-        tx.update(PARAMS, tx.init(PARAMS), PARAMS, hessian_diag=diag)
+def test_a_vector_of_another_dtype_is_refused_by_jax_with_both():
+    with pytest.raises((TypeError, ValueError), match=r"float32.*bfloat16|bfloat16.*float32"):
+        oah.hessian_vector_product(lambda w: jnp.sum(w**2), jnp.ones(2), jnp.ones(2, jnp.bfloat16))

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import optax_adahessian as oah
-from benchmarks.models import cross_entropy
 
 Layout = Literal["recorded", "converted"]  # PyTorch's (OIHW, (out, in)); Flax's (HWIO, (in, out))
 LAYOUTS: tuple[Layout, ...] = ("recorded", "converted")
@@ -167,7 +167,7 @@ def _mlp(numbers: dict[str, Any], x: jax.Array, y: jax.Array) -> Callable[[Param
 
     def loss(params: Params) -> jax.Array:
         hidden = jnp.tanh(_dense(x, params["w1"], params["b1"]))
-        return cross_entropy(_dense(hidden, params["w2"], params["b2"]), y)
+        return _cross_entropy(_dense(hidden, params["w2"], params["b2"]), y)
 
     return loss
 
@@ -181,7 +181,7 @@ def _convnet(numbers: dict[str, Any], x: jax.Array, y: jax.Array) -> Callable[[P
         )
         maps = jnp.tanh(maps + params["cb"][None, :, None, None])
         features = jnp.mean(maps, axis=(2, 3)) if numbers["pool"] == "global_mean" else _mean_pool(maps)
-        return cross_entropy(_dense(features, params["fw"], params["fb"]), y)
+        return _cross_entropy(_dense(features, params["fw"], params["fb"]), y)
 
     return loss
 
@@ -202,6 +202,10 @@ def _lowrank_sin(
 
 def _dense(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
     return x @ weight.T + bias[None]
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
 
 def _mean_pool(maps: jax.Array) -> jax.Array:
