@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import ways
+from helpers import ways
+from helpers.ways import AXIS
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ways import AXIS
 
 ROOT = Path(__file__).parent.parent
 STOP, END = 7, 13  # estimates at steps 0, 1 and 10: 7 lies between two

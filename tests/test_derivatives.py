@@ -121,6 +121,4 @@ def test_a_transformation_gives_the_same_updates_in_another_process(feed, tmp_pa
         "(folder / 'result').write_bytes(cloudpickle.dumps(call(*arguments)))"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path], check=True, timeout=300)
-    chex.assert_trees_all_close(
-        cloudpickle.loads((tmp_path / "result").read_bytes()), one_update(tx, feed), rtol=1e-6
-    )
+    chex.assert_trees_all_close(cloudpickle.loads((tmp_path / "result").read_bytes()), one_update(tx, feed), rtol=1e-6)

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-import ways
+from helpers import ways
+from helpers.ways import AXIS, fed_by_estimate, fed_by_loss
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
-from ways import AXIS, fed_by_estimate, fed_by_loss
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 

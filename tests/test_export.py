@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-import ways
+from helpers import ways
 from jax import export
 from jax.sharding import AxisType
 

@@ -82,9 +82,9 @@ def test_an_estimate_without_a_key_has_the_flops_of_value_and_grad(way):
 
     ours, theirs = (estimate, plain) if axis is None else (mapped(way, estimate), mapped(way, local))
     assert flops(lambda *args: ours(*args)[:2], params, batch) == flops(theirs, params, batch)
-    value, grads, diag = ours(params, batch)
+    *got, diag = jax.jit(ours)(params, batch)
     assert diag is None
-    chex.assert_trees_all_equal((value, grads), jax.jit(theirs)(params, batch))
+    chex.assert_trees_all_close(tuple(got), jax.jit(theirs)(params, batch), rtol=1e-5, atol=1e-7)
 
 
 def primitive_counts(fun, *args):

@@ -70,9 +70,7 @@ def step(hyper, interval, dense_start, grads, curvature, state):
 
 
 @hypothesis.settings(DETERMINISTIC, max_examples=40)
-@hypothesis.given(
-    st.text("hhhn", min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 4), HYPER, st.integers(0)
-)
+@hypothesis.given(st.text("hhhn", min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 4), HYPER, st.integers(0))
 def test_any_interval_follows_the_rule(pattern, interval, dense_start, hyper, seed):
     rng = np.random.default_rng(seed)
     grads, curvatures = [integers(rng, TREE) for _ in pattern], list(estimates(pattern, rng, TREE))

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import ways
+from helpers import ways
+from helpers.ways import AXIS
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ways import AXIS
 
 import optax_adahessian as oah
 

@@ -50,7 +50,9 @@ def rounding(steps, dtype, mu_dtype, b2):
     the last one has the weight w = (1 - b2^D) / (1 - b2^t). Where the new square is 0 all that is left is 1 - w, which
     has the error of w, magnified by w / (1 - w) <= D b2^-D. The D of all estimates add up to `steps` at most.
     """
-    own, stored, computed = (float(jnp.finfo(d).eps) for d in (dtype, mu_dtype or dtype, jnp.promote_types(dtype, "f4")))
+    own, stored, computed = (
+        float(jnp.finfo(d).eps) for d in (dtype, mu_dtype or dtype, jnp.promote_types(dtype, "f4"))
+    )
     return own + steps * (stored + 16 * (computed + 2.0**-52) * (b2**-steps if b2 else 1))
 
 

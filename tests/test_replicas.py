@@ -1,0 +1,204 @@
+"""`axis_name`: shared probes and own ones, losses that average over replicas themselves, and wrong use."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import ways
+from helpers.ways import AXIS
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import optax_adahessian as oah
+
+DRAWS, REPLICAS, DIM = 4000, 8, 6
+SPLIT = {"u": jnp.zeros(2), "w": jnp.zeros(DIM - 2)}
+KEY = jax.random.key(0)
+
+
+def by_pmap(fn, matrices):
+    return jax.tree.map(lambda a: a[0], jax.pmap(fn, axis_name=AXIS)(matrices))
+
+
+def by_shard_map(fn, matrices):
+    mesh = ways.mesh_of(AxisType.Auto)
+    return jax.jit(jax.shard_map(fn, mesh=mesh, in_specs=P(AXIS), out_specs=P()))(matrices)
+
+
+def quadratic(params, hessian):
+    w = jnp.concatenate([params["u"], params["w"]])
+    return 0.5 * w @ hessian.reshape(DIM, DIM) @ w
+
+
+def estimates(own_probes, hessian):
+    estimate = oah.value_grad_and_hessian_diag(quadratic, axis_name=AXIS)
+
+    def one(key):
+        own_key = jax.random.fold_in(key, jax.lax.axis_index(AXIS)) if own_probes else key
+        return estimate(own_key, SPLIT, hessian)[2]
+
+    return jax.vmap(one)(jax.random.split(jax.random.key(1), DRAWS))
+
+
+def off_diagonal_row_norms(matrix):
+    """sum_{j != i} H_ij^2 for each i."""
+    return (matrix**2).sum(-1) - np.diagonal(matrix, axis1=-2, axis2=-1) ** 2
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0], ids=["equal Hessians", "different Hessians"])
+@pytest.mark.parametrize(("way", "own_probes"), [(by_pmap, False), (by_shard_map, False), (by_shard_map, True)])
+def test_probes_of_replicas_have_the_variance_of_the_formula(way, own_probes, spread):
+    rng = np.random.default_rng(0)
+    matrices = rng.normal(size=(1, DIM, DIM)) + spread * rng.normal(size=(REPLICAS, DIM, DIM))
+    matrices = (matrices + matrices.swapaxes(1, 2)).astype(np.float32)
+    diags = way(functools.partial(estimates, own_probes), matrices)
+    diags = np.concatenate([diags["u"], diags["w"]], axis=1, dtype=np.float64)
+
+    # h = mean_r z_r * H_r z_r. Shared probes: z_r = z, one probe of the mean H. Own ones: the mean of independent
+    # terms, whose variances add up over D^2; for equal H_r the variance of one probe over D.
+    mean = matrices.mean(0)
+    own = off_diagonal_row_norms(matrices).sum(0) / REPLICAS**2
+    variance = own if own_probes else off_diagonal_row_norms(mean)
+    if spread == 0:
+        np.testing.assert_allclose(own, off_diagonal_row_norms(mean) / REPLICAS, rtol=1e-5)
+    # A sample variance of n near-normal draws has the relative standard error sqrt(2 / n) = 0.022.
+    np.testing.assert_allclose(diags.var(0), variance, rtol=0.15)
+    np.testing.assert_array_less(np.abs(diags.mean(0) - np.diag(mean)), 5 * np.sqrt(variance / DRAWS))
+
+
+W = jnp.array([0.3, -0.5, 0.7])
+X = jax.random.normal(KEY, (16, 3))
+
+
+def normalized_loss(w, x, axis_name=None):
+    """Batch statistics of all replicas: every example meets every other, and the loss is no sum over examples."""
+    hidden = jnp.tanh(x @ w)
+    mean, mean_square = jnp.mean(hidden), jnp.mean(hidden**2)
+    if axis_name is not None:
+        mean, mean_square = jax.lax.pmean((mean, mean_square), axis_name)
+    normalized = (hidden - mean) / jnp.sqrt(mean_square - mean**2 + 1e-3)
+    return jnp.mean((normalized - x[:, 0]) ** 2 * x[:, 1]), mean
+
+
+def both_feeds(hvp, key, w, x):
+    """What the one pass returns, and the diagonal that the estimator behind `obj_fn` returns."""
+    loss = functools.partial(normalized_loss, axis_name=AXIS)
+    estimate = oah.value_grad_and_hessian_diag(loss, has_aux=True, axis_name=AXIS, hvp=hvp)
+    estimator = oah.hutchinson(key=key, axis_name=AXIS, hvp=hvp)
+    diag, _ = estimator.update(w, estimator.init(w), w, obj_fn=lambda p: loss(p, x)[0])
+    return estimate(jax.random.fold_in(key, 0), w, x), diag
+
+
+def in_shard_map(fn, check_vma=True):
+    mesh = ways.mesh_of(AxisType.Auto)
+    return jax.jit(jax.shard_map(fn, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(), check_vma=check_vma))
+
+
+def in_pmap(fn):
+    mapped = jax.pmap(fn, axis_name=AXIS, in_axes=(None, None, 0))
+    return lambda key, w, x: jax.tree.map(lambda a: a[5], mapped(key, w, x.reshape(8, 2, 3)))
+
+
+WAYS = {
+    "shard_map": in_shard_map,
+    "shard_map without vma": functools.partial(in_shard_map, check_vma=False),
+    "pmap": in_pmap,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_probe_for_all_replicas_gives_what_one_device_does_with_statistics_of_all(way):
+    """Value, statistics, gradient and ``z * Hz`` of the whole batch, whichever way JAX differentiates twice."""
+    hvp = "reverse_over_reverse" if way == "pmap" else "forward_over_reverse"
+    got, diag = WAYS[way](functools.partial(both_feeds, hvp))(KEY, W, X)
+    one_device = jax.jit(oah.value_grad_and_hessian_diag(normalized_loss, has_aux=True))
+    expected = one_device(jax.random.fold_in(KEY, 0), W, X)
+    chex.assert_trees_all_close(got, expected, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(diag, expected[2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_a_loop_over_probes_in_shard_map_is_that_of_one_device(axis_type, check_vma):
+    mesh = jax.make_mesh((2,), (AXIS,), axis_types=(axis_type,), devices=jax.devices()[:2])
+
+    def diag(key, params, batch, axis_name=None):
+        fun = lambda p, x: jnp.mean((jnp.tanh(x @ p)) ** 2)
+        return oah.value_grad_and_hessian_diag(fun, num_probes=9, axis_name=axis_name)(key, params, batch)[2]
+
+    batch, over_axis = jnp.arange(12.0).reshape(4, 3) / 6, functools.partial(diag, axis_name=AXIS)
+    with jax.set_mesh(mesh):
+        mapped = jax.shard_map(over_axis, in_specs=(P(), P(), P(AXIS)), out_specs=P(), check_vma=check_vma)
+        looped = jax.jit(mapped)(KEY, jnp.ones(3), jax.device_put(batch, P(AXIS)))
+    chex.assert_trees_all_close(looped, jax.jit(diag)(KEY, jnp.ones(3), batch), rtol=1e-5)
+
+
+PARAMS = {"w": jnp.arange(8.0)}
+BATCH = jnp.ones((8, 2))
+
+
+def loss_fn(params, batch):
+    return jnp.mean(batch) * jnp.sum(params["w"] ** 2)
+
+
+def mapped(fn, params_spec, batch=BATCH):
+    mesh = ways.mesh_of(AxisType.Auto)
+    out_specs = P(), params_spec, params_spec
+    return jax.jit(jax.shard_map(fn, mesh=mesh, in_specs=(params_spec, P(AXIS)), out_specs=out_specs))(PARAMS, batch)
+
+
+@pytest.mark.parametrize("transform", [lambda fn: fn, jax.jit], ids=["plain", "jit"])
+def test_an_axis_that_is_not_bound_is_named_by_jax(transform):
+    for key in (KEY, None):
+        with pytest.raises(NameError, match=f"unbound axis name: {AXIS}"):
+            transform(oah.value_grad_and_hessian_diag(loss_fn, axis_name=AXIS))(key, PARAMS, BATCH)
+    estimate = oah.value_grad_and_hessian_diag(loss_fn, axis_name="batch")
+    with pytest.raises(NameError, match="unbound axis name: batch"):
+        mapped(lambda params, batch: estimate(KEY, params, batch), P())
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_parameters_that_vary_over_the_axis_are_refused(key):
+    """Their gradients would be averaged with those of other parts."""
+    estimate = oah.value_grad_and_hessian_diag(loss_fn, axis_name=AXIS)
+    with pytest.raises(ValueError, match=r"`params\['w'\]` varies over.*'data'.*gather"):
+        mapped(lambda params, batch: estimate(key, params, batch), P(AXIS))
+
+
+def whole_loss(params, batch):
+    whole = jax.lax.all_gather(params["w"], AXIS, tiled=True)
+    return jax.lax.pmean(jnp.mean(batch) * jnp.sum(whole) ** 2, AXIS)
+
+
+def test_one_probe_for_the_parts_of_sharded_parameters_is_refused():
+    """Every device would draw the same signs for its own part: E[z z^T] would not be I."""
+    estimate = oah.value_grad_and_hessian_diag(whole_loss)
+    with pytest.raises(ValueError, match=r"`params\['w'\]` varies over the mapped axis 'data'"):
+        mapped(lambda params, batch: estimate(KEY, params, batch), P(AXIS))
+    own_key = lambda: jax.random.fold_in(KEY, jax.lax.axis_index(AXIS))
+    loss, _, _ = mapped(lambda params, batch: estimate(own_key(), params, batch), P(AXIS))
+    assert float(loss) == jnp.sum(PARAMS["w"]) ** 2
+
+
+def test_no_axis_name_is_refused_by_shard_map_and_lets_replicas_of_pmap_drift_apart():
+    """JAX cannot know whether replicas are meant to agree: in pmap what they return shows it."""
+    estimate = oah.value_grad_and_hessian_diag(loss_fn)
+    with pytest.raises(ValueError, match=r"out_specs"):
+        mapped(lambda params, batch: estimate(KEY, params, batch), P())
+    _, grads, _ = jax.pmap(estimate, in_axes=(None, None, 0))(KEY, PARAMS, jnp.arange(16.0).reshape(8, 2))
+    assert not jnp.array_equal(grads["w"][0], grads["w"][1])
+
+
+def test_an_update_of_sharded_parameters_inside_shard_map_is_refused_by_out_specs():
+    tx = oah.scale_by_adahessian()
+
+    def whole_step(params, batch):
+        del batch
+        updates, state = tx.update(params, tx.init(params), params, hessian_diag=params)
+        return state.rejected, updates, updates
+
+    with pytest.raises(ValueError, match=r"out_specs"):
+        mapped(whole_step, P(AXIS))
