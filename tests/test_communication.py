@@ -6,9 +6,9 @@ import re
 import jax
 import pytest
 from helpers import ways
+from helpers.ways import AXIS
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from helpers.ways import AXIS
 
 PARAMS = ways.initial_params()
 BYTES = sum(leaf.nbytes for leaf in jax.tree.leaves(PARAMS))

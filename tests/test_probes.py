@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.jaxprs import all_equations
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from helpers.jaxprs import all_equations
 
 import optax_adahessian as oah
 
