@@ -86,6 +86,7 @@ def _one_replica(
     check_real_leaves("params", params)
     params = jax.tree.map(jnp.asarray, params)
     own_params = per_replica(params, axis_name)
+    check_replicated(params, params, axis_name)
     if key is None:
         return *jax.value_and_grad(loss, has_aux=True)(own_params), None
     check_key("key", key)

@@ -20,6 +20,8 @@ def per_replica(tree: Any, axis_name: Axes) -> Any:
     `jax.shard_map` with ``check_vma=True`` sums the gradient with respect to replicated parameters over the axis by
     itself. The mean of it would be N times too large; the gradient with respect to a copy is local.
     """
+    for axis in _names(axis_name):
+        jax.lax.axis_size(axis)  # names an axis that is not bound, which `pmean` in a shard_map does not
     for axis in set(_names(axis_name)) & _manual_axes():
         tree = jax.tree.map(lambda leaf, axis=axis: _copy(leaf, axis)[0], tree)
     return tree
