@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import equinox as eqx
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
+from helpers.jaxprs import all_equations
 from jax import monitoring
 
 import optax_adahessian as oah
@@ -124,3 +123,168 @@ def test_the_blocks_of_the_custom_layout_are_as_printed():
     with contextlib.redirect_stdout(out):
         exec(code, {})
     assert out.getvalue() == printed
+
+
+STATE = "With batch statistics, dropout and other state"
+COMPARED = {
+    "obj_fn": [
+        (
+            "    optimizer.update(model, grads, obj_fn=obj_fn)\n    return loss",
+            "    return loss, obj_fn(nnx.state(model, nnx.Param))",
+        )
+    ],
+    "keys": [
+        (
+            "    diag = estimate(key, params, graphdef, rest, rngs, batch)[2]",
+            "    value = estimate(key, params, graphdef, rest, rngs, batch)[0]",
+        ),
+        ("    optimizer.update(model, grads, hessian_diag=diag)\n    return loss", "    return loss, value"),
+    ],
+}
+
+
+def losses_of_gradient_and_curvature(feed, *replacements):
+    """Of one step of the NNX program with dropout and batch statistics."""
+    code, _, _ = source(f"{STATE}, {feed}", *COMPARED[feed], *replacements).partition("for t in")
+    program, _ = run(code)
+    key = [] if feed == "obj_fn" else [jax.random.key(0)]
+    return program["train_step"](*(program[name] for name in ("model", "optimizer", "rngs", "batch")), *key)
+
+
+@pytest.mark.parametrize("feed", COMPARED)
+def test_gradient_and_curvature_see_the_same_dropout_masks_and_statistics(feed):
+    of_gradient, of_curvature = losses_of_gradient_and_curvature(feed)
+    np.testing.assert_allclose(of_curvature, of_gradient, rtol=1e-6)
+
+
+def test_without_the_clone_they_see_different_masks():
+    by_reference = ("before = nnx.clone((model, rngs))", "before = model, rngs")
+    of_gradient, of_curvature = losses_of_gradient_and_curvature("obj_fn", by_reference)
+    assert abs(of_curvature / of_gradient - 1) > 1e-3
+
+
+def test_without_the_second_clone_flax_refuses():
+    with pytest.raises(Exception, match=r"Cannot mutate .* from a different trace level"):
+        run(source(f"{STATE}, obj_fn", ("model, rngs = nnx.clone(before)", "model, rngs = before")))
+
+
+def test_a_step_of_the_nnx_program_without_a_key_costs_what_adams_costs():
+    flops = []
+    for code, key in ("\n".join(PROGRAMS[f"{STATE}, keys"].adam), []), (source(f"{STATE}, keys"), [None]):
+        program, _ = run(code.partition("for t in")[0])
+        args = [program[name] for name in ("model", "optimizer", "rngs", "batch")]
+        flops.append(program["train_step"].lower(*args, *key).compile().cost_analysis()["flops"])
+    assert flops[1] < 1.01 * flops[0]
+
+
+def test_an_obj_fn_that_ignores_its_argument_moves_every_parameter_by_the_clip():
+    code = source(
+        "Flax NNX, obj_fn",
+        (
+            "obj_fn=lambda p: loss_fn(nnx.merge(nnx.graphdef(model), p), batch)",
+            "obj_fn=lambda _: loss_fn(model, batch)",
+        ),
+    )
+    program, _ = run(code.partition("for t in")[0])
+    model = program["model"]
+    before = jax.tree.map(jnp.copy, nnx.to_pure_dict(nnx.state(model)))
+    program["train_step"](model, program["optimizer"], program["batch"])
+    moved = jax.tree.map(lambda a, b: np.abs(a - b), nnx.to_pure_dict(nnx.state(model)), before)
+    for leaf in jax.tree.leaves(moved):
+        np.testing.assert_allclose(leaf, 0.01, rtol=1e-3)
+
+
+def test_nnx_trains_what_a_filter_selects():
+    wrt = "nnx.All(nnx.Param, nnx.PathContains('output'))"
+    code = source(
+        "Flax NNX, obj_fn",
+        ("wrt=nnx.Param", f"wrt={wrt}"),
+        ("nnx.value_and_grad(loss_fn)", f"nnx.value_and_grad(loss_fn, argnums=nnx.DiffState(0, {wrt}))"),
+        ("    optimizer.update(", f"    graphdef, _, rest = nnx.split(model, {wrt}, ...)\n    optimizer.update("),
+        ("nnx.merge(nnx.graphdef(model), p)", "nnx.merge(graphdef, p, rest)"),
+        (
+            "model = Net(nnx.Rngs(0))",
+            "model = Net(nnx.Rngs(0))\nfirst = jax.tree.map(jnp.copy, nnx.to_pure_dict(nnx.state(model)))",
+        ),
+    )
+    program, losses = run(code)
+    last = nnx.to_pure_dict(nnx.state(program["model"]))
+    assert losses[-1] < losses[0] / 4
+    np.testing.assert_array_equal(last["hidden"]["kernel"], program["first"]["hidden"]["kernel"])
+
+
+def test_apply_gradients_of_flax_keeps_obj_fn_to_itself_and_the_error_names_the_page():
+    params = {"kernel": jnp.ones(3)}
+    state = TrainState.create(apply_fn=None, params=params, tx=oah.adahessian())
+    with pytest.raises(ValueError, match=r"`TrainState.apply_gradients`.*docs/in_your_framework.md"):
+        state.apply_gradients(grads=params, obj_fn=lambda p: jnp.sum(p["kernel"] ** 2))
+
+
+def test_equinox_whole_filtered_parameters_are_not_a_model():
+    code = source("Equinox, obj_fn", ("lambda p: loss_fn(eqx.combine(p, model), batch)", "lambda p: loss_fn(p, batch)"))
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        run(code)
+
+
+def test_equinox_integer_arrays_are_no_parameters_and_the_error_names_the_leaf():
+    class Counted(eqx.Module):
+        weight: jax.Array
+        count: jax.Array
+
+    params = eqx.filter(Counted(jnp.ones(3), jnp.zeros([], jnp.int32)), eqx.is_array)
+    with pytest.raises(TypeError, match=r"`params.count` \(a .* of dtype int32\)"):
+        oah.adahessian().init(params)
+
+
+def test_keras_draws_the_same_mask_for_the_same_variables():
+    program, _ = run(source("A loop of your own, obj_fn").partition("for t in")[0])
+    with jax.numpy_rank_promotion("allow"):
+        first, rest = program["loss_fn"](program["params"], program["rest"], program["batch"])
+        again, _ = program["loss_fn"](program["params"], program["rest"], program["batch"])
+        other, _ = program["loss_fn"](program["params"], rest, program["batch"])
+    assert first == again != other
+
+
+def has_cond(jaxpr):
+    return any(equation.primitive.name == "cond" for equation in all_equations(jaxpr.jaxpr))
+
+
+def test_the_cond_of_a_scan_survives_vmap_only_if_the_state_is_made_inside():
+    program, _ = run(source("Training inside `lax.scan`, obj_fn").partition("losses = ")[0])
+    inside = jax.make_jaxpr(jax.vmap(program["train"]))(jnp.arange(4))
+    assert has_cond(inside)
+
+    tx, loss_fn = program["tx"], lambda p: jnp.sum(p**4)
+    params = jnp.ones((4, 3))
+    step = lambda params, state: tx.update(params, state, params, obj_fn=loss_fn)
+    outside = jax.make_jaxpr(jax.vmap(step))(params, jax.vmap(tx.init)(params))
+    assert not has_cond(outside)
+
+
+def compilations(step, steps=3):
+    """How many programs are compiled while a step that has run before runs again."""
+    compiled = []
+
+    def listen(event, *_, **__):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    step()
+    monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for _ in range(steps):
+            step()
+    finally:
+        monitoring.unregister_event_duration_listener(listen)
+    return len(compiled)
+
+
+def test_an_obj_fn_outside_of_jit_compiles_at_every_step():
+    tx, params = oah.adahessian(0.1, update_interval=10), jnp.ones(3)
+    state = tx.init(params)
+
+    def step():
+        return tx.update(params, state, params, obj_fn=lambda p: jnp.sum(p**4))
+
+    assert compilations(jax.jit(step)) == 0
+    assert compilations(step) >= 3
