@@ -34,11 +34,6 @@ def compile_program(fun: Callable[..., Any], *args: Any, donate: tuple[int, ...]
     return Program(compiled, {s: b - a for s, a, b in zip(STAGES, clock, clock[1:], strict=False)}, costs)
 
 
-def tree_size(tree: Any) -> int:
-    """The entries of all leaves."""
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
 def tree_bytes(tree: Any) -> int:
     """The bytes of all leaves, which may be arrays or their shapes alone."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

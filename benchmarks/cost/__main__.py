@@ -41,7 +41,6 @@ COMMANDS = {  # the module, its models, and those of --quick
     "memory": ("memory", SMALL, SMALL[:1]),
     "collectives": ("collectives", ("net", "transformer", "signs_512x64", "signs_40x24"), ("net", "signs_40x24")),
 }
-DEVICES = 8  # of the collectives
 PEERS = ("somax", "torch", "torch_optimizer", "pytorch_optimizer")
 
 
@@ -52,12 +51,12 @@ def main(arguments: list[str] | None = None) -> None:
         for command in COMMANDS:
             subprocess.run([sys.executable, "-m", "benchmarks.cost", command, *sys.argv[1:]], check=True)
         return
-    if options.command == "collectives" and jax.config.jax_num_cpu_devices != DEVICES:
-        jax.config.update("jax_num_cpu_devices", DEVICES)  # before anything starts the backend
+    if options.command == "collectives" and jax.config.jax_num_cpu_devices != 8:
+        jax.config.update("jax_num_cpu_devices", 8)  # before anything starts the backend
     module = importlib.import_module(f"benchmarks.cost.{COMMANDS[options.command][0]}")
     options.out.mkdir(parents=True, exist_ok=True)
-    record, table = (options.out / f"cost_{options.command}.{ending}" for ending in ("jsonl", "md"))
-    record = options.earlier or _measure(module, options, record)
+    table = options.out / f"cost_{options.command}.md"
+    record = options.earlier or _measure(module, options, table.with_suffix(".jsonl"))
     run, *lines = map(json.loads, record.read_text().splitlines())
     parts = [f"{report.setting(run['machine'])}\n", *run["skipped"], module.tables(lines)]
     table.write_text("\n".join([*parts, report.target_table(module.targets(lines))]))

@@ -27,21 +27,20 @@ STEPS += ("optax.contrib.sophia, interval 10", "somax.adahessian, interval 10")
 
 def programs(problem: Problem) -> dict[str, tuple[Any, ...]]:
     """What is compiled: functions with the arguments that they are compiled for."""
-    adamw, ours, params = optax.adamw(optimizers.RATE), optimizers.adahessian(), problem.params
+    adamw, ours = optax.adamw(optimizers.RATE), optimizers.adahessian()
+    _, params, batch = problem
 
     def update(grads: Any, state: Any, params: Any, hessian_diag: Any) -> Any:
         return ours.update(grads, state, params, hessian_diag=hessian_diag)
 
-    def state(method: Any) -> Any:
-        return jax.eval_shape(method.init, params)
-
     steps = {name: method for name, method in optimizers.methods(problem).items() if name in STEPS}
+    states = {name: jax.eval_shape(steps[name].init, params) for name in steps}
     return {
         SIGNS: (oah.rademacher_like, KEY, params),
         "signs: optax.tree.random_like": (partial(optax.tree.random_like, sampler=jax.random.rademacher), KEY, params),
-        UPDATE: (adamw.update, params, state(adamw), params),
-        DIAGONAL: (update, params, state(ours), params, params),
-        **{f"step: {n}": (m.step, params, state(m), KEY if m.keyed else None, problem.batch) for n, m in steps.items()},
+        UPDATE: (adamw.update, params, states[ADAMW], params),
+        DIAGONAL: (update, params, states[PLAIN], params, params),
+        **{f"step: {n}": (m.step, params, states[n], KEY if m.keyed else None, batch) for n, m in steps.items()},
     }
 
 
@@ -59,13 +58,8 @@ def measure(names: Sequence[str], keep: Callable[[str], bool], plan: Plan) -> It
                 jax.clear_caches()  # each is compiled as in a process of its own
                 found.append(compile_program(fun, *args))
             stages = {stage: [round(program.seconds[stage], 4) for program in found] for stage in STAGES}
-            yield {
-                "model": name,
-                "leaves": leaves,
-                "row": row,
-                **stages,
-                "instructions": found[0].run.as_text().count(" = "),
-            }
+            instructions = found[0].run.as_text().count(" = ")
+            yield {"model": name, "leaves": leaves, "row": row, **stages, "instructions": instructions}
 
 
 def seconds(line: Line) -> float | None:

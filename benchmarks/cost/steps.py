@@ -1,15 +1,16 @@
 """The time of a step of every optimizer over that of its framework's AdamW."""
 
-import importlib
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 
+import optax
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks import machine, models
 from benchmarks.cost import optimizers
 from benchmarks.cost.optimizers import ADAMW, MOMENTUM, PLAIN, TORCH_ADAMW
-from benchmarks.programs import tree_bytes, tree_size
+from benchmarks.programs import tree_bytes
 from benchmarks.report import Line, Target, find, markdown, number, over
 from benchmarks.timing import Plan, Subject, interleaved, quartiles
 from optax_adahessian.analysis import palette
@@ -63,7 +64,7 @@ def _measure(model: str, problem: models.Problem, keep: Callable[[str], bool], p
             "steps_per_block": times[name].steps,
             "seconds": [float(f"{x:.4g}") for x in times[name].seconds],
             "ratios": [float(f"{x:.4g}") for x in times[name].ratios],
-            "parameters": tree_size(problem.params),
+            "parameters": optax.tree.size(problem.params),
             "parameter_bytes": tree_bytes(problem.params),
             **row.costs,
         }
