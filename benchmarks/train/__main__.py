@@ -1,0 +1,124 @@
+"""Which optimizer trains better at equal cost: eight rows tuned alike on nine tasks, and studies of the settings.
+
+First the seconds of a step are measured. Then every row tries twelve settings on every task; the best on the validation
+part is trained from other seeds, in the seconds that AdamW takes, and its loss on the test part is reported. Each
+finished run is a line of train.jsonl in --out: Ctrl-C ends the run, and the same command goes on with it.
+
+examples:
+  python -m benchmarks.train                  the whole set: three quarters of an hour on two cores that are idle
+  python -m benchmarks.train --quick          minutes: a tenth of the steps, two tasks, two seeds; does it work?
+  python -m benchmarks.train --tasks relu --rows AdamW "AdaHessian (recommended)"
+  python -m benchmarks.train --from benchmarks/records/train.jsonl --publish
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks import machine
+from benchmarks.train import jobs, report
+from benchmarks.train.optimizers import BASELINE, ROWS
+from benchmarks.train.pool import pool
+from benchmarks.train.search import Record
+from benchmarks.train.tasks import TASKS
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+QUICK_TASKS, QUICK_SHARE = ("relu", "cancer"), 0.1
+BAR = "training: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is not there yet, or reads an earlier run, and writes tables and the picture."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.processes < 1:
+        parser.error(f"--processes (={options.processes}) must be at least 1.")
+    name = "train_quick" if options.quick else "train"
+    path = options.earlier or options.out / f"{name}.jsonl"
+    records = read(path)
+    if options.earlier and not any(record["kind"] == "run" for record in records):
+        parser.error(f"--from (={options.earlier}) is not a file with a finished run.")
+    quick = records[0]["quick"] if records else options.quick
+    if options.publish and quick:
+        parser.error("a quick run is not for the documentation: leave out --quick.")
+    tasks, share = options.tasks or (QUICK_TASKS if quick else TASKS), QUICK_SHARE if quick else 1.0
+    rows = list(dict.fromkeys([BASELINE, *(options.rows or jobs.ALL_ROWS)]))
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.earlier:
+        _run(path, records, list(tasks), rows, share, options)
+    _write(records, report.finished(records, jobs.plan(tasks, rows, records, share)), options, name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
+    parser.add_argument("--rows", nargs="+", choices=jobs.ALL_ROWS, metavar="ROW", help="default: all, and all studies")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the steps, two tasks, two seeds")
+    parser.add_argument("--processes", type=int, default=machine.cores(), help="default: the cores")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
+    parser.add_argument("--from", dest="earlier", type=pathlib.Path, metavar="FILE", help="the lines of an earlier run")
+    parser.add_argument("--publish", action="store_true", help="also writes docs/tables and docs/images")
+    return parser
+
+
+def read(path: pathlib.Path) -> list[Record]:
+    """The records of a file, a line each; one that was cut off in the middle is left out, and so is what is none."""
+    lines = path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.startswith('{"kind"') and line.endswith("}\n")]
+
+
+def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], share: float, options: Any) -> None:
+    """Times and trains what is not there yet, and adds it to the records and to the file."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))  # without a line that was cut off
+    with path.open("a") as file, pool(options.processes, options.out / "cache") as results:
+
+        def add(record: Record) -> None:
+            records.append(record)
+            print(json.dumps(record), file=file, flush=True)
+
+        if not records:
+            add({"kind": "machine", "quick": share < 1.0, **machine.describe()})
+        timed = {(record["task"], record["row"]) for record in records if record["kind"] == "seconds"}
+        left = {task: [row for row in rows if row in ROWS and (task, row) not in timed] for task in tasks}
+        timings = [(task, missing, 3 if share < 1.0 else 9) for task, missing in left.items() if missing]
+        timed_rows = results(jobs.time_steps, timings, at_once=1)
+        for record in tqdm(timed_rows, "timing", sum(map(len, left.values())), unit="row"):
+            add(record)
+
+        step = {(r["task"], r["row"]): r["step_seconds"] for r in records if r["kind"] == "seconds"}
+        # The rows of studies are not timed: a little more than AdamW's.
+        step |= {(task, row): 1.3 * step[task, BASELINE] for task in tasks for row in rows if row not in ROWS}
+        work = jobs.plan(tasks, rows, records, share)
+        expected = {job: sum(job.steps_left(records)) * step[job.task, job.row] for job in work}
+        longest_first = sorted(filter(expected.get, expected), key=expected.__getitem__, reverse=True)
+        bar = None  # starts when the first run has finished, so that it does not know of compilation
+        for record in results(jobs.train, [(job, job.known(records)) for job in longest_first]):
+            add(record)
+            done = record["steps"] * step[record["task"], record["row"]]
+            if bar is None:
+                bar = tqdm(total=sum(expected.values()), initial=done, bar_format=BAR)
+            else:
+                bar.update(min(done, bar.total - bar.n))
+
+
+def _write(records: list[Record], results: report.Results, options: argparse.Namespace, name: str) -> None:
+    folders = [(options.out, options.out), *([(DOCS / "tables", DOCS / "images")] if options.publish else [])]
+    for tables, images in folders:
+        for part, text in report.tables(records, results).items():
+            (tables / f"{name}_{part}.md").write_text(text)
+        report.rates(results).savefig(images / f"{name}_rates.png", dpi=120, metadata={"Software": None})
+    print(*report.tables(records, results).values(), f"Tables and picture: {options.out / name}_*", sep="\n\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Ended. The same command goes on with what is not finished.")

@@ -1,0 +1,113 @@
+"""What the processes do: compile, time the steps of a task, or train everything of a row on a task."""
+
+import functools
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.train import search
+from benchmarks.train.optimizers import BASELINE, PAPER_10, ROWS, STUDY_ROWS, STUDY_TASKS, Settings
+from benchmarks.train.search import Record, Result, Train
+from benchmarks.train.tasks import load
+from benchmarks.train.training import DENSE_START, Trainer
+
+ALL_ROWS = ROWS | STUDY_ROWS
+
+
+class Job(NamedTuple):
+    """A row on a task."""
+
+    task: str
+    row: str
+    steps: int  # that take as long as `adamw_steps` of AdamW; in studies the same number
+    adamw_steps: int
+    share: float = 1.0  # of the seeds
+
+    def result(self, known: dict[Any, Record], train: Train) -> Result:
+        """All runs of the job, those that are not known by `train`."""
+        row, seeds = ALL_ROWS[self.row], self.share * load(self.task).seeds
+        tuning, final = range(max(2, round(seeds / 2))), range(1000, 1000 + max(2, round(seeds)))
+
+        def run(settings: Settings, seed: int, steps: int) -> Record:
+            if (key := _key(settings, seed, steps)) not in known:
+                known[key] = train(settings, seed, steps)
+            return known[key]
+
+        if self.row in STUDY_ROWS:
+            return search.study(row, run, tuning, self.adamw_steps)
+        return search.compare(row, run, (tuning, final), self.steps, self.adamw_steps)
+
+    def known(self, records: Iterable[Record]) -> dict[Any, Record]:
+        """The finished runs of the job, by what makes two runs the same."""
+        mine = (r for r in records if r["kind"] == "run" and (r["task"], r["row"]) == (self.task, self.row))
+        return {_key(record["settings"], record["seed"], record["steps"]): record for record in mine}
+
+    def steps_left(self, records: Iterable[Record]) -> list[int]:
+        """The steps of each run that is not finished. Which settings will be chosen makes no difference to them."""
+        left: list[int] = []
+
+        def pretend(settings: Settings, seed: int, steps: int) -> Record:
+            left.append(steps)
+            return {"validation": settings["learning_rate"], "test": 0.0, "start": 0.0}
+
+        self.result(self.known(records), pretend)
+        return left
+
+
+def _key(settings: Settings, seed: int, steps: int) -> Any:
+    return tuple(sorted(settings.items())), seed, steps
+
+
+def plan(tasks: Iterable[str], rows: Sequence[str], records: Iterable[Record], share: float) -> list[Job]:
+    """All jobs of the main table whose steps are timed, and of the studies."""
+    ratios, jobs = {(r["task"], r["row"]): r["ratio"] for r in records if r["kind"] == "seconds"}, []
+    for task, row in itertools.product(tasks, rows):
+        # Where the paper's rule diverges is asked of every task.
+        if (task, row) in ratios or row == PAPER_10 or (row in STUDY_ROWS and task in STUDY_TASKS):
+            steps = round(share * load(task).steps)
+            jobs.append(Job(task, row, round(steps / ratios.get((task, row), 1.0)), steps, share))
+    return jobs
+
+
+@functools.lru_cache(maxsize=64)
+def _trainer(task: str, row: str) -> Trainer:
+    return Trainer(load(task), ALL_ROWS[row])
+
+
+def time_steps(report: Callable[[Record], None], task: str, rows: Sequence[str], rounds: int) -> None:
+    """Every row in turns with AdamW, in shuffled order: a fifth of a run, with its share of the dense start."""
+    steps = math.ceil(load(task).steps / 50) * 10
+    dense_start = round(DENSE_START * steps / load(task).steps)
+    repeats = max(1, math.ceil(0.1 / _trainer(task, BASELINE).seconds(steps, dense_start)))
+
+    def block(row: str) -> float:
+        return sum(_trainer(task, row).seconds(steps, dense_start) for _ in range(repeats)) / repeats / steps
+
+    times: dict[str, list[tuple[float, float]]] = {row: [] for row in rows}
+    for shuffled in (random.Random(i).sample(rows, len(rows)) for i in range(rounds)):
+        before = block(BASELINE)
+        for row in shuffled:
+            own, after = block(row), block(BASELINE)
+            times[row].append((own, own / ((before + after) / 2)))
+            before = after
+    for row, pairs in times.items():
+        seconds, ratios = zip(*pairs, strict=True)
+        low, ratio, high = (1.0, 1.0, 1.0) if row == BASELINE else statistics.quantiles(ratios, n=4)
+        measured = {"step_seconds": statistics.median(seconds), "ratio": ratio, "quartiles": [low, high]}
+        report({"kind": "seconds", "task": task, "row": row, **measured})
+
+
+def train(report: Callable[[Record], None], job: Job, known: dict[Any, Record]) -> None:
+    """Reports each run that is not known yet."""
+    trainer = _trainer(job.task, job.row)
+
+    def run(settings: Settings, seed: int, steps: int) -> Record:
+        record = {"kind": "run", "task": job.task, "row": job.row, "settings": settings, "seed": seed, "steps": steps}
+        record |= trainer.train(settings, seed, steps)
+        report(record)
+        return record
+
+    job.result(known, run)

@@ -1,0 +1,178 @@
+"""Tables and a picture, from finished runs alone."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from benchmarks.train.jobs import ALL_ROWS, Job
+from benchmarks.train.optimizers import BASE, BASELINE, OURS, ROWS, STUDIES, STUDY_TASKS, WIDE
+from benchmarks.train.search import Record, Result, Trial, best, lowest_diverging, ratio, standard_error
+from benchmarks.train.tasks import load
+
+Results = Mapping[str, Mapping[str, Result]]  # by task and row
+
+
+def finished(records: Sequence[Record], work: Iterable[Job]) -> Results:
+    """The results of all jobs whose runs are all there."""
+    results: dict[str, dict[str, Result]] = {}
+    for job in work:
+        if not job.steps_left(records):
+            results.setdefault(job.task, {})[job.row] = job.result(job.known(records), None)
+    return results
+
+
+def tables(records: Sequence[Record], results: Results) -> dict[str, str]:
+    """All tables by name; those of which nothing is finished are left out."""
+    compared = {task: rows for task, rows in results.items() if BASELINE in rows}
+    texts = {
+        "summary": _summary(records[0], compared),
+        "details": "\n".join(_details(records, task, rows) for task, rows in compared.items()),
+        "robustness": _robustness(compared),
+        "divergence": _divergence(compared),
+        **{name: _study(name, results) for name in STUDIES},
+    }
+    return {name: text for name, text in texts.items() if text}
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers; nothing without rows."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n" if rows else ""
+
+
+def _summary(machine: Record, results: Results) -> str:
+    """Test losses at equal seconds over AdamW's, and how often they are lower."""
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("jax", "optax"))
+    text = f"{machine['cores']} cores of {machine['processor']}, load {machine['load']:.1f} at the start, {versions}, "
+    text += f"commit {machine['commit']}.{' **A quick run: it shows that it works, no more.**' * machine['quick']}\n\n"
+    rows = [row for row in ROWS if row != BASELINE and all(row in result for result in results.values())]
+    ratios = {row: [ratio(result[row].final, result[BASELINE].final) for result in results.values()] for row in rows}
+    counts = {
+        "lower on": lambda value, error: value < 1,
+        "at most 3% higher on": lambda value, error: value <= 1.03,
+        "lower by two standard errors on": lambda value, error: value < 1 - 2 * error,
+        "higher by two standard errors on": lambda value, error: value > 1 + 2 * error or value == math.inf,
+    }
+    body = []
+    for i, (task, result) in enumerate(results.items()):
+        body.append([load(task).title, _loss(result[BASELINE].final), *(_percent(*ratios[row][i]) for row in rows)])
+    for label, counted in counts.items():
+        body.append([f"*{label}*", "", *(str(sum(counted(*pair) for pair in ratios[row])) for row in rows)])
+    means = (statistics.geometric_mean(value for value, _ in ratios[row]) for row in rows)
+    return text + _markdown(["", "AdamW's test loss", *rows], [*body, ["*geometric mean*", "", *map(_percent, means)]])
+
+
+def _details(records: Sequence[Record], task: str, result: Mapping[str, Result]) -> str:
+    """Everything of one task."""
+    timed = {r["row"]: r for r in records if r["kind"] == "seconds" and r["task"] == task}
+    adamw, step = result[BASELINE], timed[BASELINE]["step_seconds"]
+    steps, tuned, seeds = adamw.final.runs[0]["steps"], len(adamw.tuning[0].runs), len(adamw.final.runs)
+    text = f"**{load(task).title}** ({load(task).metric}). AdamW: {steps:,} steps of {1e3 * step:.3g} ms, "
+    text += f"{steps * step:.2g} seconds a run. {tuned} seeds to tune and {seeds} to report.\n\n"
+    body = []
+    for row in (row for row in ROWS if row in result):
+        _, _, final, equal_steps = result[row]
+        numbers = [f"{name} {value:g}" for name, value in final.settings.items()]
+        low, high = timed[row]["quartiles"]
+        step = f"{timed[row]['ratio']:.2f} ({low:.2f} to {high:.2f})"
+        own = [row, step, f"{final.runs[0]['steps']:,}", _loss(final), _loss(equal_steps)]
+        body.append([*own, ", ".join([numbers[-1], *numbers[:-1]])])
+    header = ["", "step over AdamW's", "steps", "test loss at equal seconds", "at equal steps", "chosen on validation"]
+    return text + _markdown(header, body)
+
+
+def _robustness(results: Results) -> str:
+    """What a wrong rate costs and what a wrong clip does: the median over tasks, and the highest."""
+    body = []
+    for row in (row for row in ROWS if ROWS[row].grid):
+        mine = [result[row] for result in results.values() if row in result]
+        # The clips are those of the search, with the best of its first rates, and lie as far apart as the rates.
+        clips = [sorted([best(m.tuning[:6]), *m.tuning[6:10]], key=lambda t: t.settings.get("clip", 0)) for m in mine]
+        for number, lines in {"learning_rate": [m.grid for m in mine], "clip": clips}.items():
+            if mine and number in mine[0].final.settings:
+                tops = [trials.index(best(trials)) for trials in lines]
+                cells = []
+                for offset in (-2, -1, 1, 2):
+                    inside = [
+                        (trials, i) for trials, i in zip(lines, tops, strict=True) if 0 <= i + offset < len(trials)
+                    ]
+                    costs = [trials[i + offset].mean() / trials[i].mean() for trials, i in inside] or [math.nan]
+                    cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
+                body.append([f"{row}, {number}", *cells])
+    return _markdown(["test loss at this multiple of the best", "0.1", "0.3", "3", "10"], body)
+
+
+def _divergence(results: Results) -> str:
+    rows = [row for row in ALL_ROWS if ALL_ROWS[row].grid and any(row in result for result in results.values())]
+
+    def cell(result: Mapping[str, Result], row: str) -> str:
+        rate = lowest_diverging(result[row].grid) if row in result else None
+        return f"{rate:g}" if rate else f"above {ALL_ROWS[row].rates(*WIDE)[-1]:g}" if row in result else "-"
+
+    body = [[load(task).title, *(cell(result, row) for row in rows)] for task, result in results.items()]
+    return _markdown(["diverges from this rate on", *rows], body)
+
+
+def _study(name: str, results: Results) -> str:
+    """Over the recommended row, at equal steps; every row at the best of its rates."""
+    tasks = [task for task in STUDY_TASKS if BASE in results.get(task, {})]
+
+    def cell(row: str, result: Mapping[str, Result]) -> str:
+        if row not in result:
+            return "-"
+        tuning, _, final, _ = result[row]
+        text = _loss(final) if row == BASE else _percent(*ratio(final, result[BASE].final))
+        limit = lowest_diverging(tuning)
+        return f"{text} (rate {final.settings['learning_rate']:g}{f', diverges from {limit:g}' if limit else ''})"
+
+    body = [[row, *(cell(row, results[task]) for task in tasks)] for row in (BASE, *STUDIES[name])] if tasks else []
+    return _markdown(["at equal steps", *(load(task).title for task in tasks)], body)
+
+
+def _percent(value: float, error: float = math.nan) -> str:
+    """A ratio as what it is above 1, in per cent."""
+    if not value < 10:
+        return "-" if math.isnan(value) else f"{value:.0f} times" if value < 1e4 else "diverged"
+    decimals = 0 if value >= 2 else 1
+    return f"{100 * (value - 1):+.{decimals}f}%" + ("" if math.isnan(error) else f" ± {100 * error:.{decimals}f}")
+
+
+def _loss(trial: Trial) -> str:
+    """The mean over seeds and its standard error, to four digits of the mean."""
+    mean, error = trial.mean(), standard_error(trial.losses())
+    if not math.isfinite(mean):
+        return "diverged"
+    decimals = max(0, 3 - math.floor(math.log10(mean))) if 0 < mean < 1e5 else 0
+    return f"{mean:.{decimals}f}" + ("" if math.isnan(error) else f" ± {error:.{decimals}f}")
+
+
+_COLORS = {BASELINE: "#D55E00", OURS: "#0072B2"}  # of Okabe and Ito
+_LOW, _HIGH = 0.5, 5.0  # the edges, in units of AdamW's loss
+
+
+def rates(results: Results) -> Figure:
+    """Test loss over that of AdamW's best rate: thin lines are tasks, the thick one is their median.
+
+    To be read on a phone: little text, in the size of the page's. What diverges leaves the panel.
+    """
+    figure = Figure(figsize=(4.5, 5.0), layout="constrained", facecolor="white")
+    panels = figure.subplots(2, 1, sharey=True)
+    for ax, row in zip(panels, _COLORS, strict=True):
+        have = [result for result in results.values() if {row, BASELINE} <= result.keys()]
+        lines = [[min(t.mean() / best(r[BASELINE].grid).mean(), 10 * _HIGH) for t in r[row].grid] for r in have]
+        xs = ROWS[row].rates(*WIDE)
+        for line in lines:
+            ax.plot(xs, line, color="0.75", linewidth=1)
+        if lines:
+            ax.plot(xs, [*map(statistics.median, zip(*lines, strict=True))], "o-", color=_COLORS[row], linewidth=3)
+        ax.set(xscale="log", yscale="log", ylim=(_LOW, _HIGH))
+        ax.set_yticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"], minor=False)
+        ax.minorticks_off()
+        ax.tick_params(labelsize=13)
+        ax.set_title(row, color=_COLORS[row], fontsize=14)
+        ax.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("test loss over AdamW's", fontsize=13)
+    panels[1].set_xlabel("learning rate", fontsize=13)
+    return figure

@@ -1,0 +1,101 @@
+"""Which runs a row needs on a task, and what can be said of them."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.train.optimizers import WIDE, Row, Settings, rounded
+
+Record = dict[str, Any]
+Train = Callable[[Settings, int, int], Record]  # of settings, a seed and a number of steps
+
+
+class Trial(NamedTuple):
+    """One setting with its runs, of different seeds."""
+
+    settings: Settings
+    runs: list[Record]
+
+    def losses(self, part: str = "test") -> list[float]:
+        """Infinite where not finite."""
+        return [math.inf if run[part] is None else run[part] for run in self.runs]
+
+    def mean(self, part: str = "test") -> float:
+        return sum(self.losses(part)) / len(self.runs)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether any seed ended above the loss that it started from, or not finite."""
+        return any(run["test"] is None or run["test"] > run["start"] for run in self.runs)
+
+
+class Result(NamedTuple):
+    """What a row does on a task."""
+
+    tuning: list[Trial]  # those that differ in the rate alone come first
+    grid: list[Trial]  # over a wide range of rates, the other settings as they were at the start
+    final: Trial  # of the best settings; in a study the trial that was best
+    equal_steps: Trial | None = None  # the same, in as many steps as AdamW takes
+
+
+def best(trials: Iterable[Trial]) -> Trial:
+    """The lowest mean loss on the validation part."""
+    return min(trials, key=lambda trial: trial.mean("validation"))
+
+
+def try_all(train: Train, candidates: Iterable[Settings], seeds: Sequence[int], steps: int) -> list[Trial]:
+    """A trial of each setting."""
+    return [Trial(settings, [train(settings, seed, steps) for seed in seeds]) for settings in candidates]
+
+
+def at_rates(row: Row, low: int, high: int) -> list[Settings]:
+    """The settings that a row starts from, at rates around its middle."""
+    return [row.numbers | {"learning_rate": rate} for rate in row.rates(low, high)]
+
+
+def compare(row: Row, train: Train, seeds: tuple[range, range], steps: int, adamw_steps: int) -> Result:
+    """Of a row of the main table: twelve trials with the first seeds, and the best of them with the second.
+
+    The trials are six rates, then four values of the row's second number, then two rates beside the best.
+    """
+    grid = try_all(train, at_rates(row, *WIDE), seeds[0], steps) if row.grid else []
+    tuning = try_all(train, at_rates(row, -2, 3), seeds[0], steps)
+    found, (name, values) = best(tuning).settings, row.second
+    if name == "learning_rate":
+        values = tuple(rounded(found[name] * value) for value in values)
+    tuning += try_all(train, [found | {name: value} for value in values], seeds[0], steps)
+    found = best(tuning).settings
+    fine = [found | {"learning_rate": rounded(found["learning_rate"] * factor)} for factor in (0.65, 1.5)]
+    tuning += try_all(train, fine, seeds[0], steps)
+    chosen = [best(tuning).settings]
+    return Result(tuning, grid, *(try_all(train, chosen, seeds[1], n)[0] for n in (steps, adamw_steps)))
+
+
+def study(row: Row, train: Train, seeds: range, steps: int) -> Result:
+    """Of a row of a study: the best of four rates is reported with the seeds that it was chosen with."""
+    grid = try_all(train, at_rates(row, *WIDE), seeds, steps) if row.grid else []
+    tuning = try_all(train, at_rates(row, -1, 2), seeds, steps)
+    return Result(tuning, grid, best(tuning))
+
+
+def ratio(trial: Trial, reference: Trial) -> tuple[float, float]:
+    """Mean loss over that of the reference, and its standard error, from pairs of runs that share a seed."""
+    ours, theirs = trial.losses(), reference.losses()
+    value = trial.mean() / reference.mean()
+    rests = [a - value * b for a, b in zip(ours, theirs, strict=True)]  # whose mean is 0
+    return value, standard_error(rests) / reference.mean()
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean; NaN of a single value, and of one that is not finite."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+
+
+def lowest_diverging(trials: Sequence[Trial]) -> float | None:
+    """The rate from which on every higher one diverges; None if the highest does not. Trials go up in the rate."""
+    diverging = list(itertools.takewhile(lambda trial: trial.diverged, reversed(trials)))
+    return diverging[-1].settings["learning_rate"] if diverging else None

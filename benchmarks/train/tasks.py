@@ -1,0 +1,219 @@
+"""The nine tasks. A batch is a function of a key and of the data, so that a whole run is one program."""
+
+import functools
+import itertools
+import math
+import pydoc_data.topics
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+
+Loss = Callable[[Any, Any], jax.Array]  # of parameters and a batch
+
+
+class Task(NamedTuple):
+    """A model and its data. Settings are chosen on the validation part, results are reported on the test part."""
+
+    title: str
+    metric: str  # what is reported, and its unit
+    steps: int  # of AdamW; its seconds are what every row is given
+    seeds: int  # of a reported run: more where seeds differ more than optimizers do
+    init: Callable[[np.random.Generator], Any]
+    loss_fn: Loss  # which is trained
+    parts: Callable[[int], tuple[Any, Any, Any]]  # of a seed: to train, to validate and to test on
+    batch_at: Callable[[jax.Array, Any], Any]  # a random batch, from a key and the first part
+    measure: Loss | None = None  # which is reported, if it is not the loss
+
+
+def _table(batch_size: int, *arrays: np.ndarray) -> dict[str, Any]:
+    """The test part is a fifth, the same for all; of the rest every seed has a quarter of its own for validation.
+
+    So a setting is not chosen by the whims of one validation part. Batches are drawn with replacement.
+    """
+    rest, test = np.split(np.random.default_rng(0).permutation(len(arrays[0])), [len(arrays[0]) * 8 // 10])
+
+    def parts(seed: int) -> Any:
+        own = np.split(np.random.default_rng(seed).permutation(rest), [len(rest) * 3 // 4])
+        return tuple(tuple(array[rows] for array in arrays) for rows in (*own, test))
+
+    def batch_at(key: jax.Array, train: Any) -> Any:
+        rows = jax.random.randint(key, (batch_size,), 0, len(train[0]))
+        return tuple(array[rows] for array in train)
+
+    return {"parts": parts, "batch_at": batch_at}
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Weights whose last axis is the output, with a variance of one over the number of inputs."""
+    return rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(math.prod(shape[:-1])))
+
+
+def _layers(rng: np.random.Generator, sizes: Sequence[int], *kernel: int) -> list[Any]:
+    """Kernels of this size and biases, from each number of channels to the next."""
+    pairs = itertools.pairwise(sizes)
+    return [{"kernel": _normal(rng, *kernel, n, m), "bias": np.zeros(m, np.float32)} for n, m in pairs]
+
+
+def _dense(layers: Any, x: jax.Array, activation: Any = jnp.tanh) -> jax.Array:
+    for i, layer in enumerate(layers):
+        x = x @ layer["kernel"] + layer["bias"][None]
+        x = activation(x) if i < len(layers) - 1 else x
+    return x
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+
+_LOSSES: dict[str, Loss] = {
+    "cross-entropy": _cross_entropy,
+    "binary cross-entropy": lambda out, labels: jnp.mean(optax.sigmoid_binary_cross_entropy(out[:, 0], labels)),
+    "squared error": lambda out, targets: jnp.mean(jnp.sum((out - targets.reshape(out.shape)) ** 2, axis=1)),
+}
+
+
+def _dense_net(title: str, metric: str, sizes: Sequence[int], activation: Any, **options: Any) -> Task:
+    """Dense layers from the first part of a batch to the second. A linear model starts at zero."""
+
+    def init(rng: np.random.Generator) -> Any:
+        return _layers(rng, sizes) if len(sizes) > 2 else jax.tree.map(np.zeros_like, _layers(rng, sizes))
+
+    def loss_fn(params: Any, batch: Any) -> jax.Array:
+        return _LOSSES[metric](_dense(params, batch[0], activation), batch[1])
+
+    return Task(title, metric, init=init, loss_fn=loss_fn, **options)
+
+
+def _digits(batch_size: int, reconstruct: bool = False) -> dict[str, Any]:
+    """1,797 images of 8 x 8 pixels in [0, 1], as rows of 64, and their labels or, to be reconstructed, themselves."""
+    images, labels = load_digits(return_X_y=True)
+    return _table(batch_size, np.float32(images / 16), np.float32(images / 16) if reconstruct else np.int32(labels))
+
+
+def convolution(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """3 x 3 as a matrix product of patches: XLA's own is 10 to 30 times slower inside a loop on the CPU."""
+    before = (3 - stride) // 2
+    x = jnp.pad(x, ((0, 0), *[(before, 3 - stride - before)] * 2, (0, 0)))
+    last = x.shape[1] - 2
+    patches = [x[:, i : i + last : stride, j : j + last : stride] for i in range(3) for j in range(3)]
+    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _conv_net(title: str, channels: tuple[int, int], hidden: int, **options: Any) -> Task:
+    """Two convolutions, the second with stride 2, and two dense layers, SiLU."""
+
+    def init(rng: np.random.Generator) -> Any:
+        dense = _layers(rng, (16 * channels[1], hidden, 10))
+        return {"convolutions": _layers(rng, (1, *channels), 3, 3), "dense": dense}
+
+    def loss_fn(params: Any, batch: Any) -> jax.Array:
+        x = batch[0].reshape(-1, 8, 8, 1)
+        for layer, stride in zip(params["convolutions"], (1, 2), strict=True):
+            x = jax.nn.silu(convolution(x, layer["kernel"], stride) + layer["bias"][None, None, None])
+        return _cross_entropy(_dense(params["dense"], x.reshape(len(x), -1), jax.nn.silu), batch[1])
+
+    return Task(title, "cross-entropy", init=init, loss_fn=loss_fn, **_digits(128), **options)
+
+
+def _poisson() -> Task:
+    """A physics-informed network for the Laplacian of ``sin(pi x) sin(2 pi y)``, which is zero at the boundary."""
+
+    def solution(x: jax.Array) -> jax.Array:
+        return jnp.sin(jnp.pi * x[:, 0]) * jnp.sin(2 * jnp.pi * x[:, 1])
+
+    def network(params: Any, x: jax.Array) -> jax.Array:
+        return _dense(params, x)[:, 0]
+
+    def laplacian(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.trace(jax.hessian(lambda x: network(params, x[None])[0])(x))
+
+    def loss_fn(params: Any, batch: Any) -> jax.Array:
+        inside, boundary = batch
+        residual = jax.vmap(functools.partial(laplacian, params))(inside) / (5 * jnp.pi**2) + solution(inside)
+        return jnp.mean(residual**2) + jnp.mean(network(params, boundary) ** 2)
+
+    def relative_error(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.linalg.norm(network(params, x) - solution(x)) / jnp.linalg.norm(solution(x))
+
+    def batch_at(key: jax.Array, train: Any) -> Any:
+        del train
+        side_key, *keys = jax.random.split(key, 3)
+        inside, boundary = (jax.random.uniform(key, (128, 2)) for key in keys)
+        side = jax.random.randint(side_key, (128, 1), 0, 4)  # left, right, bottom, top
+        return inside, jnp.where(jnp.arange(2)[None] == side // 2, jnp.float32(side % 2), boundary)
+
+    parts = (), *np.random.default_rng(0).random((2, 1000, 2), np.float32)
+    init, title = functools.partial(_layers, sizes=(2, 32, 32, 1)), "Physics-informed net, Poisson"
+    metric = "relative error of the solution"
+    return Task(title, metric, 2000, 8, init, loss_fn, lambda seed: parts, batch_at, relative_error)
+
+
+def _attention(block: Any, x: jax.Array, heads: int = 4) -> jax.Array:
+    q, k, v = jnp.split((x @ block["qkv"]).reshape(*x.shape[:2], heads, -1), 3, axis=-1)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
+    weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones(scores.shape[2:], bool))[None, None], scores, -1e9))
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape) @ block["out"]
+
+
+def _normalize(x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+
+
+def _transformer(length: int = 32, width: int = 64) -> Task:
+    """Two layers that predict the characters of Python's help texts; the last two tenths are kept apart."""
+    text = "\n".join(pydoc_data.topics.topics.values())
+    alphabet, tokens = np.unique(list(text), return_inverse=True)
+    train, *kept = np.split(np.int32(tokens), [len(tokens) * 8 // 10, len(tokens) * 9 // 10])
+
+    def init(rng: np.random.Generator) -> Any:
+        widths = [("qkv", 1, 3), ("out", 1, 1), ("up", 1, 4), ("down", 4, 1)]
+        blocks = [{name: _normal(rng, n * width, m * width) for name, n, m in widths} for _ in range(2)]
+        ends = {"embedding": (len(alphabet), width), "positions": (length, width), "output": (width, len(alphabet))}
+        scales = [np.ones(width, np.float32) for _ in range(2)]
+        return {name: _normal(rng, *shape) for name, shape in ends.items()} | {"blocks": blocks, "scales": scales}
+
+    def loss_fn(params: Any, batch: Any) -> jax.Array:
+        x = params["embedding"][batch[:, :-1]] + params["positions"][None]
+        for block, scale in zip(params["blocks"], params["scales"], strict=True):
+            x = x + _attention(block, _normalize(x))
+            x = x + jax.nn.gelu(_normalize(x) * scale[None, None] @ block["up"]) @ block["down"]
+        return _cross_entropy(_normalize(x) @ params["output"], batch[:, 1:])
+
+    def windows(tokens: Any, starts: Any) -> Any:
+        return tokens[starts[:, None] + np.arange(length + 1)[None]]
+
+    def batch_at(key: jax.Array, train: Any) -> Any:
+        return windows(train, jax.random.randint(key, (8,), 0, len(train) - length))
+
+    parts = train, *(windows(k, np.linspace(0, len(k) - length - 1, 128).astype(int)) for k in kept)
+    title, metric = "Character transformer, help texts", "cross-entropy per character"
+    return Task(title, metric, 500, 4, init, loss_fn, lambda seed: parts, batch_at)
+
+
+def _raw(load_data: Any, **options: Any) -> dict[str, Any]:
+    return _table(64, *map(np.float32, load_data(return_X_y=True, **options)))
+
+
+_MLP = "MLP, digits", "cross-entropy", (64, 64, 64, 10), jnp.tanh
+_RELU = "ReLU classifier, digits", "cross-entropy", (64, 128, 128, 10), jax.nn.relu
+_CODE = "Deep autoencoder, digits", "squared error", (64, 128, 64, 16, 64, 128, 64), jnp.tanh
+_CANCER = "Logistic regression, raw features", "binary cross-entropy", (30, 1), jnp.tanh
+_DIABETES = "Regression, raw features and targets", "squared error", (10, 32, 1), jax.nn.relu
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "mlp": lambda: _dense_net(*_MLP, **_digits(128), steps=250, seeds=24),
+    "relu": lambda: _dense_net(*_RELU, **_digits(256), steps=500, seeds=12),
+    "conv": lambda: _conv_net("Convolutional net, stopped early", (8, 16), 32, steps=250, seeds=12),
+    "conv600": lambda: _conv_net("Convolutional net, trained to the end", (16, 32), 64, steps=600, seeds=4),
+    "autoencoder": lambda: _dense_net(*_CODE, **_digits(128, True), steps=1500, seeds=4),
+    "transformer": _transformer,
+    "cancer": lambda: _dense_net(*_CANCER, **_raw(load_breast_cancer), steps=2000, seeds=24),
+    "diabetes": lambda: _dense_net(*_DIABETES, **_raw(load_diabetes, scaled=False), steps=2000, seeds=24),
+    "poisson": _poisson,
+}
+load = functools.cache(lambda name: TASKS[name]())  # a task by its name
