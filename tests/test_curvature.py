@@ -117,16 +117,6 @@ def test_draws_of_two_steps_and_of_two_keys_are_independent_and_reproducible():
         np.testing.assert_array_equal(first, product_signs(key=same))
 
 
-@pytest.mark.parametrize("num_probes", [2, 9])
-def test_hutchinson_and_the_one_pass_draw_the_same_probes_from_the_same_key(num_probes):
-    tx = oah.hutchinson(num_probes=num_probes, key=5)
-    diag, state = jax.jit(lambda p: tx.update(None, tx.init(p), p, obj_fn=coupled))(PARAMS)
-    key = jax.random.fold_in(jax.random.key(5), 0)
-    expected = jax.jit(oah.value_grad_and_hessian_diag(coupled, num_probes=num_probes))(key, PARAMS)[2]
-    chex.assert_trees_all_close(diag, expected, rtol=1e-5, atol=1e-5)
-    assert state.draws == 1
-
-
 @pytest.mark.parametrize("key", [KEY, None])
 def test_aux_arguments_and_keywords_pass_untouched(key):
     """Also without a key, when the diagonal is None and all else is that of `jax.value_and_grad`."""

@@ -161,26 +161,6 @@ def test_a_loss_without_a_second_derivative_gets_no_advice(rule, jit, hvp):
     assert "hvp" not in notes_of(raised)
 
 
-def test_the_gradient_alone_of_such_a_loss_needs_no_second_derivative():
-    loss = loss_of(NO_SECOND_DERIVATIVE["a callback in the backward rule"])
-    chex.assert_trees_all_close(oah.value_grad_and_hessian_diag(loss)(None, W), (*EXPECTED[:2], None), rtol=1e-6)
-
-
-def test_kernels_pass_forward_mode_alone():
-    with pytest.raises(ValueError, match="reverse-mode"):
-        oah.value_grad_and_hessian_diag(loss_of(kernels), hvp="reverse_over_reverse")(KEY, W)
-
-
-def test_a_custom_vjp_that_is_not_differentiated_twice_is_no_obstacle():
-    """One on the data alone has no tangent, one on a value that is dropped none that is needed."""
-
-    def loss(w, x):
-        return jnp.sum(w**2 * nested(x)), nested(w)
-
-    estimate = jax.jit(oah.value_grad_and_hessian_diag(loss, has_aux=True))
-    chex.assert_trees_all_close(estimate(KEY, jnp.ones(2), jnp.array([1.0, 2.0]))[2], jnp.array([2.0, 16.0]))
-
-
 def test_a_mistake_in_the_loss_is_raised_as_it_is_and_traced_once_more_at_most():
     calls = []
 

@@ -26,14 +26,6 @@ def built(tmp_path_factory):
     return build(ROOT, tmp_path_factory.mktemp("dist"))
 
 
-@pytest.fixture(scope="module")
-def metadata(built):
-    """The headers of the wheel's METADATA and WHEEL."""
-    with zipfile.ZipFile(built[1]) as wheel:
-        names = [name for name in wheel.namelist() if name.endswith((".dist-info/METADATA", ".dist-info/WHEEL"))]
-        return [email.message_from_bytes(wheel.read(name)) for name in sorted(names)]
-
-
 def in_the_repository(*folders):
     """The files under `folders` that git knows or would not ignore."""
     if not (ROOT / ".git").exists():
@@ -43,32 +35,26 @@ def in_the_repository(*folders):
     return {name for name in listed.split("\0") if name and (ROOT / name).exists()}
 
 
-def test_the_package_needs_jax_and_optax_alone(metadata):
-    required = [line for line in metadata[0].get_all("Requires-Dist") if "extra ==" not in line]
+def test_the_package_needs_jax_and_optax_alone_and_names_its_licence(built):
+    with zipfile.ZipFile(built[1]) as wheel:
+        names = sorted(name for name in wheel.namelist() if name.endswith((".dist-info/METADATA", ".dist-info/WHEEL")))
+        described, tags = (email.message_from_bytes(wheel.read(name)) for name in names)
+    required = [line for line in described.get_all("Requires-Dist") if "extra ==" not in line]
     assert {re.match(r"[\w-]+", line)[0] for line in required} == {"jax", "jaxlib", "optax"}
+    assert (described["License-Expression"], described["License-File"]) == ("Apache-2.0", "LICENSE")
+    assert tags["Tag"] == "py3-none-any"
 
 
-def test_the_wheel_needs_no_compiler_and_names_its_licence(metadata):
-    described, wheel = metadata
-    assert wheel["Tag"] == "py3-none-any"
-    assert wheel["Root-Is-Purelib"] == "true"
-    assert described["License-Expression"] == "Apache-2.0"
-    assert described["License-File"] == "LICENSE"
-
-
-def test_the_wheel_holds_the_package_and_nothing_else(built):
+def test_the_wheel_holds_the_package_and_the_sdist_the_repository_without_its_ci(built):
     package = in_the_repository("optax_adahessian")
     assert "optax_adahessian/py.typed" in package
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
     folder = next(name.split("/")[0] for name in names if ".dist-info/" in name)
     assert names == package | {f"{folder}/{name}" for name in DIST_INFO}
-
-
-def test_the_sdist_holds_the_repository_without_its_ci(built):
-    expected = {name for name in in_the_repository(".") if not name.startswith(".ci/")} | {"PKG-INFO"}
     with tarfile.open(built[0]) as sdist:
-        assert {member.name.split("/", 1)[1] for member in sdist} == expected
+        names = {member.name.split("/", 1)[1] for member in sdist}
+    assert names == {name for name in in_the_repository(".") if not name.startswith(".ci/")} | {"PKG-INFO"}
 
 
 def test_builds_are_reproducible(built, tmp_path):

@@ -4,7 +4,6 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from helpers import ways
 from helpers.feeds import FIRST_DRAW, assert_signed_product, fed_in_both_ways
@@ -87,25 +86,3 @@ def test_layers_stacked_by_scan():
     average = oah.SpatialAverage.custom(lambda path, leaf: (1, -1, 1) if leaf.ndim == 3 else (1, 1))
     for preset, shape in ((ROWS, (1, 2, 2)), (average, (2, 1, 2))):
         assert oah.scale_by_adahessian(spatial_average=preset).init(params).nu["Dense_0"]["kernel"].shape == shape
-
-
-class Noisy(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        x = nn.BatchNorm(use_running_average=False, momentum=0.5)(nn.Dense(2)(x))
-        return nn.Dense(1)(nn.Dropout(0.5, deterministic=False)(x))
-
-
-def test_batch_statistics_are_aux_and_dropout_keys_are_arguments():
-    model, rngs = Noisy(), {"dropout": jax.random.key(2)}
-    variables = initialized(model)
-
-    def loss(params, batch_stats, x, *, rngs):
-        outputs, new = model.apply({"params": params, "batch_stats": batch_stats}, x, mutable="batch_stats", rngs=rngs)
-        return jnp.mean((outputs - 1) ** 2), new["batch_stats"]
-
-    params, batch_stats = variables["params"], variables["batch_stats"]
-    (_, aux), _, diag = fed_in_both_ways(loss, params, batch_stats, X, has_aux=True, eager=False, rngs=rngs)
-    mean = np.mean(np.asarray(X) @ np.asarray(params["Dense_0"]["kernel"]), axis=0)  # the running mean begins at 0
-    np.testing.assert_allclose(aux["BatchNorm_0"]["mean"], mean / 2, rtol=1e-5)
-    assert_signed_product(lambda p: loss(p, batch_stats, X, rngs=rngs)[0], params, diag)

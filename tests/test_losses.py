@@ -69,18 +69,6 @@ def test_arguments_and_aux():
     chex.assert_trees_all_equal(aux, {"seen": C + 1, "batch_stats": W / 2, "key": jnp.int32(7)})
 
 
-def test_a_dropout_key_drops_the_same_entries_from_value_gradient_and_diagonal():
-    def loss(w, key):
-        keep = jax.random.bernoulli(key, 0.5, w.shape)
-        return jnp.sum(jnp.where(keep, w / 0.5, 0.0) ** 3)
-
-    key = jax.random.key(3)
-    keep = jax.random.bernoulli(key, 0.5, W.shape)
-    assert 0 < keep.sum() < 3
-    expected = jnp.sum(8 * keep * W**3), 24 * keep * W**2, 48 * keep * W
-    chex.assert_trees_all_close(fed_in_both_ways(loss, W, key), expected)
-
-
 def test_a_recurrence_couples_what_it_carries():
     x = jax.random.normal(jax.random.key(0), (5, 2))
     params = {"carry": jnp.array([[0.5, -1.0], [0.25, 0.75]]), "bias": jnp.array([0.1, -0.2])}
@@ -114,10 +102,3 @@ def test_a_scalar(scalar):
     chex.assert_trees_all_close(fed_in_both_ways(lambda w: w**3, scalar), expected)
     state = oah.scale_by_adahessian().init(scalar)
     chex.assert_shape([state.mu, state.nu], ())
-
-
-def test_the_parts_of_a_complex_parameter():
-    parts = {"real": W, "imag": W[::-1]}
-    loss = lambda p: jnp.sum(C * jnp.abs(p["real"] + 1j * p["imag"]) ** 2)
-    _, _, diag = fed_in_both_ways(loss, parts, eager=False)
-    chex.assert_trees_all_close(diag, {"real": 2.0 * C, "imag": 2.0 * C}, rtol=1e-5)

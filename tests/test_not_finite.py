@@ -154,34 +154,3 @@ def test_a_gradient_that_is_not_finite_makes_its_own_entry_nan_also_behind_a_cli
         np.testing.assert_allclose(u[::2], -0.01)
     assert np.all(np.isfinite(state[0][0].nu))
     assert state[0][0].rejected == 0
-
-
-def test_a_bad_gradient_of_an_entry_without_curvature_is_nan_as_well():
-    tx = oah.scale_by_adahessian()
-    updates, _ = tx.update(jnp.array([np.inf, 1.0]), tx.init(jnp.ones(2)), hessian_diag=None)
-    np.testing.assert_array_equal(updates, [np.nan, 0.0])
-
-
-def test_apply_if_finite_undoes_a_bad_step():
-    """To the bit: parameters, moments, counters and the estimator's next probe are those of a run without it."""
-    tx = optax.apply_if_finite(oah.adahessian(0.1, update_interval=2, dense_start=1), max_consecutive_errors=3)
-
-    @jax.jit
-    def step(params, state, x):
-        loss_fn = lambda w: jnp.sum((x @ jnp.tanh(w)) ** 2)
-        updates, state = tx.update(jax.grad(loss_fn)(params), state, params, obj_fn=loss_fn)
-        return optax.apply_updates(params, updates), state
-
-    def train(batches):
-        params = jnp.linspace(0.1, 0.4, 4)
-        state = tx.init(params)
-        for x in batches:
-            params, state = step(params, state, x)
-        return params, state
-
-    good = list(jax.random.normal(jax.random.key(0), (6, 3, 4)))
-    params, state = train([*good[:3], jnp.full((3, 4), jnp.nan), *good[3:]])
-    expected_params, expected_state = train(good)
-    assert state.total_notfinite == 1
-    chex.assert_trees_all_equal(params, expected_params)
-    chex.assert_trees_all_equal(state._replace(total_notfinite=jnp.int32(0)), expected_state)

@@ -3,13 +3,13 @@
 import jax
 import optax
 import pytest
-from optax_matrix.page import GROUPS, PAGE, renewed, rows_of
-from optax_matrix.row import NO_CELL, TRIED, WAYS
+from optax_matrix.harness import NO_CELL, TRIED, WAYS
+from optax_matrix.page import GROUPS, PAGE, renewed
 
 CELLS = [
-    pytest.param(way, row, id=f"{row.check.__name__}-{way}")
+    pytest.param(way, row, id=f"{group.title}-{row.combination}-{way}")
     for group in GROUPS
-    for row in rows_of(group)
+    for row in group.rows
     for way in WAYS
     if getattr(row, way) is not NO_CELL
 ]
@@ -29,7 +29,7 @@ def test_cell(way, row):
 
 
 def is_possible(row, way):
-    """Whether another version of optax than the one that was tried hands our arguments on."""
+    """Whether another version of optax than the one that was tried passes our arguments on."""
     try:
         row.check(way)
     except TypeError:

@@ -112,14 +112,6 @@ def test_interval_1_holds_no_cond(interval, conds):
         assert counts["cond"] == conds
 
 
-@pytest.mark.parametrize(("block", "reshapes"), [((1, 1), False), ((-1, 1), False), ((2, 1), True)])
-def test_only_an_axis_that_is_cut_in_parts_is_reshaped(block, reshapes):
-    tx = oah.scale_by_adahessian(spatial_average=oah.SpatialAverage.custom(lambda path, leaf: block))
-    h = jnp.ones((4, 6))
-    counts = primitive_counts(lambda h: tx.update(h, tx.init(h), hessian_diag=h), h)
-    assert (counts["reshape"] > 0) == reshapes
-
-
 def test_the_program_of_an_update_grows_in_proportion_to_the_leaves():
     """A flag over the whole tree that each leaf reads made it grow with their square."""
     tx = oah.scale_by_adahessian()
@@ -155,13 +147,6 @@ def test_100_steps_of_an_interval_are_one_compilation_with_a_key_and_one_with_no
         assert step._cache_size() == 1 + (None in keys)
     assert None in keys
     assert jnp.isfinite(loss)
-
-
-def test_the_second_moment_of_rows_is_a_fraction_of_the_parameters():
-    _, params, _ = PROBLEMS["conv net"]
-    state = oah.scale_by_adahessian(spatial_average=oah.SpatialAverage.rows("HWIO")).init(params)
-    assert sum(leaf.size for leaf in jax.tree.leaves(state.nu)) == 8 * 8 + 4
-    chex.assert_trees_all_equal_shapes(state.mu, params)
 
 
 def coupled(w):

@@ -96,41 +96,9 @@ def random_run(seed, tree, steps=3):
     return grads, diags
 
 
-def last(tree, grads, diags):
-    """The leaves of the last update, one operation at a time."""
-    *_, (updates, _) = run(oah.scale_by_adahessian(**FIXED, spatial_average=average_of(tree)), tree, grads, diags)
-    return jax.tree.leaves(updates)
-
-
 def assert_agree(updates, others, bounds):
     """Both may be off by the bound: for another length of an array, an operation is another program."""
     assert_within(updates, others, [2 * bound for bound in bounds])
-
-
-@hypothesis.settings(DETERMINISTIC, max_examples=4)
-@hypothesis.given(st.lists(SINGLE, min_size=2, max_size=3), st.randoms(use_true_random=False), SEEDS)
-def test_the_order_of_leaves(tree, random, seed):
-    order = random.sample(range(len(tree)), len(tree))
-    grads, diags = random_run(seed, tree)
-    updates = last(tree, grads, diags)
-    moved = ([[arrays[i] for i in order] for arrays in each] for each in (grads, diags))
-    for i, update in zip(order, last([tree[i] for i in order], *moved), strict=True):
-        np.testing.assert_array_equal(update, updates[i])
-
-
-CUTTABLE = leaves((jnp.float32,), elementwise=True).filter(lambda leaf: leaf.shape and leaf.shape[0] > 1)
-
-
-@hypothesis.settings(DETERMINISTIC, max_examples=4)
-@hypothesis.given(CUTTABLE, st.data(), SEEDS)
-def test_a_leaf_cut_in_two(leaf, data, seed):
-    at = data.draw(st.integers(1, leaf.shape[0] - 1))
-    parts = [Leaf((n, *leaf.shape[1:]), leaf.dtype, leaf.block) for n in (at, leaf.shape[0] - at)]
-    grads, diags = random_run(seed, [leaf])
-    (whole,) = last([leaf], grads, diags)
-    cut = last(parts, *([np.split(x, [at]) for (x,) in arrays] for arrays in (grads, diags)))
-    *_, (_, bounds) = model_and_bounds(grads, diags, [leaf], **FIXED)
-    assert_agree([np.concatenate(cut)], [whole], bounds)
 
 
 PARAMS = {"u": jnp.array([0.5, -1.0]), "w": jnp.array([[1.0, -0.25, 2.0], [0.5, 1.5, -1.0]])}
@@ -162,25 +130,6 @@ def test_the_scale_of_the_loss(exponent, eps, k):
     scaled = two_steps(c, eps * c**k, k, PARAMS)
     # Powers of two round nothing; a power with a traced exponent has a few units in the last place.
     jax.tree.map(lambda s, e: np.testing.assert_allclose(s, c ** (1 - k) * e, rtol=8 * EPS), scaled, expected)
-
-
-@jax.jit
-def reflected_estimate(signs, flip, params, z):
-    """z * Hz of the loss of reflected parameters, at the reflected point and for the reflected probe."""
-    reflect = lambda tree: jax.tree.map(jnp.multiply, signs, tree)
-    z = jax.tree.map(lambda leaf: flip * leaf, reflect(z))
-    product = oah.hessian_vector_product(lambda p: coupled(reflect(p)), reflect(params), z)
-    return jax.tree.map(jnp.multiply, z, product)
-
-
-@hypothesis.settings(DETERMINISTIC, max_examples=20)
-@hypothesis.given(SEEDS, SEEDS, st.sampled_from([-1.0, 1.0]))
-def test_the_signs_of_a_probe(seed, probe_seed, flip):
-    """(D z) * (D H D) (D z) = z * (H z) for a diagonal D of signs; and -z is as good as z."""
-    signs = oah.rademacher_like(jax.random.key(seed), PARAMS)
-    z = oah.rademacher_like(jax.random.key(probe_seed), PARAMS)
-    expected = reflected_estimate(jax.tree.map(jnp.ones_like, PARAMS), 1.0, PARAMS, z)
-    jax.tree.map(np.testing.assert_array_equal, reflected_estimate(signs, flip, PARAMS, z), expected)
 
 
 def stacked(members):

@@ -33,12 +33,6 @@ def test_refresh_key_is_the_key_of_the_step_where_one_is_due_and_none_elsewhere(
             assert refreshed is None
 
 
-def test_by_default_the_first_ten_steps_estimate():
-    due = [step for step in range(25) if oah.refresh_key(jax.random.key(0), step, update_interval=12) is not None]
-    assert due == [*range(10), 12, 24]
-    assert due == [step for step in range(25) if oah.refresh_due(step, 12)]
-
-
 def counting_loss(counter):
     """sum(w^4) / 4 that counts how often its gradient is pushed forward, on the device, as the program runs."""
 

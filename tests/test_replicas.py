@@ -190,15 +190,3 @@ def test_no_axis_name_is_refused_by_shard_map_and_lets_replicas_of_pmap_drift_ap
         mapped(lambda params, batch: estimate(KEY, params, batch), P())
     _, grads, _ = jax.pmap(estimate, in_axes=(None, None, 0))(KEY, PARAMS, jnp.arange(16.0).reshape(8, 2))
     assert not jnp.array_equal(grads["w"][0], grads["w"][1])
-
-
-def test_an_update_of_sharded_parameters_inside_shard_map_is_refused_by_out_specs():
-    tx = oah.scale_by_adahessian()
-
-    def whole_step(params, batch):
-        del batch
-        updates, state = tx.update(params, tx.init(params), params, hessian_diag=params)
-        return state.rejected, updates, updates
-
-    with pytest.raises(ValueError, match=r"out_specs"):
-        mapped(whole_step, P(AXIS))

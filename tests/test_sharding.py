@@ -12,17 +12,16 @@ from jax.sharding import PartitionSpec as P
 import optax_adahessian as oah
 
 SPECS = [P(AXIS, None), P(None, AXIS)]
+AXIS_TYPES = [AxisType.Auto, AxisType.Explicit]
 
 
 def optimizer(block):
-    tiles = oah.SpatialAverage.custom(lambda path, leaf: block if leaf.ndim == 2 else (1,))
-    return oah.adahessian(0.1, spatial_average=tiles)
+    return oah.adahessian(0.1, spatial_average=oah.SpatialAverage.custom(lambda path, leaf: block))
 
 
-def sharded_params(mesh, spec):
-    params = {"kernel": jnp.arange(4096.0).reshape(64, 64) / 4096, "bias": jnp.ones(3)}
-    specs = {"kernel": spec, "bias": P()}
-    return jax.device_put(params, jax.tree.map(lambda s: NamedSharding(mesh, s), specs))
+def sharded_params(axis_type, spec):
+    kernel = jnp.arange(4096.0).reshape(64, 64) / 4096
+    return jax.device_put({"kernel": kernel}, NamedSharding(ways.mesh_of(axis_type), spec))
 
 
 def quadratic_step(tx):
@@ -35,21 +34,18 @@ def quadratic_step(tx):
     return step
 
 
-def parts(block, devices):
-    """How many blocks each axis of the (64, 64) kernel has, and whether `devices` divide them."""
-    counts = [1 if size == -1 else 64 // size for size in block]
-    return [(count, count % devices == 0) for count in counts]
+# With how many values each axis of the kernel is left: eight devices share 64 and 8 of them, and not 2 or 1.
+BLOCKS = {(-1, 1): (1, 64), (8, 1): (8, 64), (32, 1): (2, 64)}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-@pytest.mark.parametrize("block", [(-1, 1), (8, 1), (32, 1)], ids=str)
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_explicit_mesh_shards_the_state_by_itself(block, spec):
-    mesh, tx = ways.mesh_of(AxisType.Explicit), optimizer(block)
-    params = sharded_params(mesh, spec)
-    with jax.set_mesh(mesh):
+    tx, params = optimizer(block), sharded_params(AxisType.Explicit, spec)
+    with jax.set_mesh(ways.mesh_of(AxisType.Explicit)):
         state = jax.jit(tx.init)(params)
         new_params, new_state = jax.jit(quadratic_step(tx))(params, state)
-    expected = P(*[name if even else None for name, (_, even) in zip(spec, parts(block, 8), strict=True)])
+    expected = P(*[name if size % 8 == 0 else None for name, size in zip(spec, BLOCKS[block], strict=True)])
     assert state[0].mu["kernel"].sharding.spec == spec
     assert state[0].nu["kernel"].sharding.spec == expected
     assert jax.tree.map(jax.typeof, (new_params, new_state)) == jax.tree.map(jax.typeof, (params, state))
@@ -60,32 +56,17 @@ def test_explicit_mesh_shards_the_state_by_itself(block, spec):
     np.testing.assert_allclose(new_state[0].nu["kernel"], alone_state[0].nu["kernel"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("axis_type", AXIS_TYPES)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-@pytest.mark.parametrize("block", [(-1, 1), (8, 1)], ids=str)
-def test_auto_mesh_shards_the_state_by_the_recipe(block, spec):
-    tx = optimizer(block)
-    params = sharded_params(ways.mesh_of(AxisType.Auto), spec)
-    shardings = ways.state_shardings(tx, params)
-    state = jax.jit(tx.init, out_shardings=shardings)(params)
-    swallowed = [count < 64 for count, _ in parts(block, 8)]
-    expected = P(*[None if gone else name for name, gone in zip(spec, swallowed, strict=True)])
-    assert state[0].mu["kernel"].sharding.spec == spec
-    assert state[0].nu["kernel"].sharding.spec == expected
-    assert state[0].count.sharding.spec == P()
-
-
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
-def test_twenty_steps_are_one_compilation_and_donate_their_buffers(axis_type):
-    mesh, tx = ways.mesh_of(axis_type), optimizer((8, 1))
-    params = sharded_params(mesh, P(AXIS, None))
-    shardings = ways.state_shardings(tx, params)
-    # Explicit meshes need no out_shardings, their types hold them.
-    said = {"out_shardings": shardings} if axis_type == AxisType.Auto else {}
-    with jax.set_mesh(mesh):
-        state = jax.jit(tx.init, **said)(params)
-        if said:
-            said = {"out_shardings": (jax.tree.map(lambda p: p.sharding, params), shardings)}
-        step = jax.jit(quadratic_step(tx), donate_argnums=(0, 1), **said).lower(params, state).compile()
+def test_twenty_steps_are_one_compilation_and_donate_their_buffers(axis_type, spec):
+    """On an Auto mesh by the recipe for out_shardings; the types of an Explicit one hold them."""
+    tx, params = optimizer((8, 1)), sharded_params(axis_type, spec)
+    shardings = jax.tree.map(lambda p: p.sharding, params), ways.state_shardings(tx, params)
+    init, step = ({"out_shardings": s} if axis_type == AxisType.Auto else {} for s in (shardings[1], shardings))
+    with jax.set_mesh(ways.mesh_of(axis_type)):
+        state = jax.jit(tx.init, **init)(params)
+        assert state[0].mu["kernel"].sharding.spec == spec
+        step = jax.jit(quadratic_step(tx), donate_argnums=(0, 1), **step).lower(params, state).compile()
         for _ in range(20):
             before = params, state
             params, state = step(params, state)  # a compiled program refuses other shardings than its own

@@ -138,21 +138,6 @@ def test_update_keeps_shapes_and_dtypes_of_the_state_and_dtypes_of_the_gradients
     assert state.mu is None if b1 == 0 else state.mu["half"].dtype == jnp.bfloat16
 
 
-def test_adahessian_promotes_as_adamw_does():
-    params = {"half": jnp.ones(2, jnp.bfloat16), "single": jnp.ones(2)}
-    tx, adamw = oah.adahessian(0.1, weight_decay=0.1), optax.adamw(0.1)
-    updates, _ = tx.update(params, tx.init(params), params, hessian_diag=params)
-    chex.assert_trees_all_equal_dtypes(updates, adamw.update(params, adamw.init(params), params)[0])
-
-
-def test_squares_of_half_precision_curvature_are_taken_in_float32():
-    """1e-4 squared vanishes in float16."""
-    diag = jnp.full(2, 1e-4, jnp.float16)
-    updates, state = run(oah.scale_by_adahessian(b1=0, eps=0.0), [diag], [diag])
-    np.testing.assert_allclose(state.nu, np.float32(diag) ** 2, rtol=1e-6)
-    np.testing.assert_allclose(updates[0], 1.0, rtol=1e-3)
-
-
 def test_init_works_on_abstract_parameters():
     params = tree_of_every_kind()
     abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)

@@ -1,4 +1,4 @@
-"""The recorded runs in tests/golden: their arrays in either layout, their losses, and the average that each of them used."""
+"""The recorded runs in tests/golden: arrays in either layout, losses, and the average that each run used."""
 
 from __future__ import annotations
 

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import pathlib
 
-from . import accumulation, chains, estimators, hyperparameters, parts, searches, states, wrappers
-from .row import TRIED, Row
+from . import composed, wrapped
+from .harness import TRIED
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "compatibility.md"
 BEGIN, END = "<!-- tables: begin (python -m tests.optax_matrix) -->", "<!-- tables: end -->"
-GROUPS = (chains, searches, hyperparameters, parts, wrappers, accumulation, estimators, states)
-
-
-def rows_of(group) -> list[Row]:
-    """The rows of a module, in the order in which it defines them."""
-    return [value for value in vars(group).values() if isinstance(value, Row)]
+GROUPS = [*composed.GROUPS, *wrapped.GROUPS]
 
 
 def tables() -> str:
-    """A table for each group, headed by the module's docstring."""
+    """A table for each group."""
     lines = [f"Tried with optax {TRIED['optax']} and JAX {TRIED['jax']}."]
     for group in GROUPS:
         lines += [
             "",
-            f"### {group.__doc__}",
+            f"### {group.title}",
             "",
             "| combination | `obj_fn` | `hessian_diag` | remark |",
             "|---|---|---|---|",
         ]
-        lines += [f"| {r.combination} | {r.obj_fn.word} | {r.hessian_diag.word} | {r.remark} |" for r in rows_of(group)]
+        lines += [f"| {r.combination} | {r.obj_fn.word} | {r.hessian_diag.word} | {r.remark} |" for r in group.rows]
     return "\n".join(lines)
 
 
