@@ -17,8 +17,6 @@ from jax.sharding import PartitionSpec as P
 
 ROOT = Path(__file__).parent.parent
 STOP, END = 7, 13  # estimates at steps 0, 1 and 10: 7 lies between two
-
-
 TX = ways.optimizer(update_interval=10, dense_start=2)
 
 
@@ -44,27 +42,21 @@ def stopped():
     """A run on eight devices, stopped between two estimates; and how it goes on."""
     shardings, step = shardings_and_step_on(8)
     params = jax.device_put(ways.initial_params(), shardings[0])
-    state = jax.jit(TX.init, out_shardings=shardings[1])(params)
-    *at_stop, _ = train(step, params, state, range(STOP))
+    *at_stop, _ = train(step, params, jax.jit(TX.init, out_shardings=shardings[1])(params), range(STOP))
     *ended, losses = train(step, *at_stop, range(STOP, END))
-    assert int(at_stop[1][0].last_estimate) == 2
-    assert int(ended[1][0].last_estimate) == 11
+    assert (int(at_stop[1][0].last_estimate), int(ended[1][0].last_estimate)) == (2, 11)
     return tuple(at_stop), ended, losses
-
-
-def saved_and_restored(directory, tree, shardings):
-    with ocp.CheckpointManager(directory) as manager:
-        manager.save(STOP, args=ocp.args.StandardSave(tree))
-    like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, shardings)
-    with ocp.CheckpointManager(directory) as manager:
-        return manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(like))
 
 
 @pytest.mark.parametrize("devices", [8, 4, 1])
 def test_a_run_saved_on_eight_devices_resumes_between_two_estimates(devices, tmp_path):
     at_stop, ended, losses = stopped()
     shardings, step = shardings_and_step_on(devices)
-    resumed = saved_and_restored(tmp_path, at_stop, shardings)
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(STOP, args=ocp.args.StandardSave(at_stop))
+    like = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), at_stop, shardings)
+    with ocp.CheckpointManager(tmp_path) as manager:
+        resumed = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore(like))
     *resumed_ended, resumed_losses = train(step, *resumed, range(STOP, END))
     if devices == 8:
         jax.tree.map(np.testing.assert_array_equal, resumed_ended, ended)

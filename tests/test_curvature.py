@@ -100,23 +100,6 @@ def test_probes_are_signs_of_leaf_shape_and_dtype_and_independent():
     assert not signs_agree(z["a"], oah.rademacher_like(jax.random.key(1), tree)["a"])
 
 
-def product_signs(key=0, steps=1):
-    """z of an estimator's last draw: of f = (sum w)^2 / 2, where h_i = z_i sum(z), up to a sign for all."""
-    tx, params = oah.hutchinson(key=key), jnp.zeros(1001)
-    state = tx.init(params)
-    for _ in range(steps):
-        diag, state = tx.update(params, state, params, obj_fn=lambda w: jnp.sum(w) ** 2 / 2)
-    return np.sign(np.asarray(diag))
-
-
-def test_draws_of_two_steps_and_of_two_keys_are_independent_and_reproducible():
-    first = product_signs()
-    assert not signs_agree(first, product_signs(steps=2))
-    assert not signs_agree(first, product_signs(key=1))
-    for same in (0, jax.random.key(0), jax.random.PRNGKey(0)):
-        np.testing.assert_array_equal(first, product_signs(key=same))
-
-
 @pytest.mark.parametrize("key", [KEY, None])
 def test_aux_arguments_and_keywords_pass_untouched(key):
     """Also without a key, when the diagonal is None and all else is that of `jax.value_and_grad`."""

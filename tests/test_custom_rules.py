@@ -3,7 +3,6 @@
 import functools
 
 import chex
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
@@ -33,23 +32,6 @@ def custom(fun, fwd, bwd):
 plain = custom(lambda w: w**3, lambda w: (w**3, w), lambda w, g: (3 * w**2 * g,))
 square = custom(lambda w: w**2, lambda w: (w**2, w), lambda w, g: (2 * w * g,))
 nested = custom(lambda w: w**3, lambda w: (w**3, w), lambda w, g: (3 * square(w) * g,))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def power(w, n):
-    return w**n
-
-
-power.defvjp(lambda w, n: (w**n, w), lambda n, w, g: (n * w ** (n - 1) * g,))
-
-
-@eqx.filter_custom_vjp
-def of_equinox(w):
-    return w**3
-
-
-of_equinox.def_fwd(lambda perturbed, w: (w**3, w))
-of_equinox.def_bwd(lambda w, g, perturbed, _: 3 * w**2 * g)
 
 
 def kernel(body, *arrays):
@@ -85,8 +67,6 @@ FORWARD = {
     "under vmap": jax.vmap(plain),
     "in checkpoint": jax.checkpoint(plain),
     "in scan": lambda w: jax.lax.scan(lambda _, x: (None, plain(x)), None, w)[1],
-    "static argument": lambda w: power(w, 3),
-    "equinox": of_equinox,
     "kernels": kernels,
     "a loop in the backward rule": loop_backwards,
 }

@@ -15,6 +15,7 @@ def assert_is_the_run_of_one_device(run, feed):
     alone = ways.one_device(feed)
     assert alone.losses[-1] < 0.5 * alone.losses[0]
     np.testing.assert_allclose(run.losses, alone.losses, rtol=0, atol=1e-5)
+    ways.assert_replicas_are_identical((run.params, run.state))
 
 
 @pytest.mark.parametrize("feed", [fed_by_estimate, fed_by_loss])
@@ -28,45 +29,39 @@ def test_pmap(feed):
 @pytest.mark.parametrize(
     ("feed", "axis_type", "check_vma"),
     [
-        (fed_by_estimate, AUTO, True),
-        (fed_by_estimate, AUTO, False),
-        (fed_by_estimate, EXPLICIT, True),
-        (fed_by_estimate, EXPLICIT, False),
-        (fed_by_loss, AUTO, True),
-        (fed_by_loss, EXPLICIT, False),
+        *[(fed_by_estimate, axis_type, check_vma) for axis_type in (AUTO, EXPLICIT) for check_vma in (True, False)],
+        *[(fed_by_loss, AUTO, True), (fed_by_loss, EXPLICIT, False)],
     ],
 )
 def test_shard_map(feed, axis_type, check_vma):
-    run = ways.by_shard_map(feed, axis_type, check_vma)
-    assert_is_the_run_of_one_device(run, feed)
-    ways.assert_replicas_are_identical((run.params, run.state))
+    assert_is_the_run_of_one_device(ways.by_shard_map(feed, axis_type, check_vma), feed)
 
 
-@pytest.mark.parametrize("axis_type", [AUTO, EXPLICIT])
-def test_jit_with_a_split_batch(axis_type):
-    run = ways.by_jit(fed_by_estimate, ways.mesh_of(axis_type), P())
-    assert_is_the_run_of_one_device(run, fed_by_estimate)
-    ways.assert_replicas_are_identical((run.params, run.state))
+# Products over a sharded axis need whole parameters on an Explicit mesh.
+LOSSES = {AUTO: ways.loss_fn, EXPLICIT: ways.gathered_by_reshard}
 
 
 @pytest.mark.parametrize(
-    ("feed", "axis_type", "loss"),
+    ("feed", "axis_type", "params_spec"),
     [
-        (fed_by_estimate, AUTO, ways.loss_fn),
-        (fed_by_loss, AUTO, ways.loss_fn),
-        (fed_by_estimate, EXPLICIT, ways.gathered_by_reshard),
+        (fed_by_estimate, AUTO, P()),
+        (fed_by_estimate, EXPLICIT, P()),
+        (fed_by_estimate, AUTO, P(AXIS)),
+        (fed_by_loss, AUTO, P(AXIS)),
+        (fed_by_estimate, EXPLICIT, P(AXIS)),
     ],
+    ids=str,
 )
-def test_jit_with_fully_sharded_parameters(feed, axis_type, loss):
-    assert_is_the_run_of_one_device(ways.by_jit(feed, ways.mesh_of(axis_type), P(AXIS), loss), feed)
+def test_jit_with_a_split_batch_and_replicated_or_fully_sharded_parameters(feed, axis_type, params_spec):
+    run = ways.by_jit(feed, ways.mesh_of(axis_type), params_spec, LOSSES[axis_type])
+    assert_is_the_run_of_one_device(run, feed)
 
 
-@pytest.mark.parametrize(("axis_type", "loss"), [(AUTO, ways.loss_fn), (EXPLICIT, ways.gathered_by_reshard)])
-def test_jit_with_parameters_sharded_over_another_axis_than_the_batch(axis_type, loss):
+@pytest.mark.parametrize("axis_type", LOSSES)
+def test_jit_with_parameters_sharded_over_another_axis_than_the_batch(axis_type):
     mesh = ways.mesh_of(axis_type, **{AXIS: 2, "model": 4})
-    run = ways.by_jit(fed_by_estimate, mesh, P(None, "model"), loss)
+    run = ways.by_jit(fed_by_estimate, mesh, P(None, "model"), LOSSES[axis_type])
     assert_is_the_run_of_one_device(run, fed_by_estimate)
-    ways.assert_replicas_are_identical((run.params, run.state))
 
 
 @pytest.mark.parametrize(("axis_type", "params_spec"), [(AUTO, P()), (AUTO, P(AXIS)), (EXPLICIT, P(AXIS))], ids=str)
@@ -74,4 +69,3 @@ def test_jit_with_the_loss_in_shard_map(axis_type, params_spec):
     mesh = ways.mesh_of(axis_type)
     run = ways.by_jit(fed_by_estimate, mesh, params_spec, ways.loss_in_shard_map(mesh, params_spec))
     assert_is_the_run_of_one_device(run, fed_by_estimate)
-    ways.assert_replicas_are_identical((run.params, run.state))

@@ -58,10 +58,14 @@ def test_the_smallest_curvature_counts_as_the_root_of_the_smallest_normal_number
     np.testing.assert_allclose(updates, 1 / (np.maximum(np.asarray(h, float), smallest) + eps), rtol=1e-5)
 
 
-def assert_bounded(updates, mu, count, b1=0.9, eps=EPS):
-    bound = np.abs(mu) / (1 - b1**count) / eps
-    assert np.all(np.isfinite(updates))
-    np.testing.assert_array_less(np.abs(updates), bound * (1 + 1e-5) + 1e-37)
+def test_a_second_moment_that_fades_away_leaves_the_bound():
+    tx, one = oah.scale_by_adahessian(b1=0, b2=0.5, eps=EPS), jnp.ones(1)
+    state = tx.init(one)
+    for t in range(160):
+        updates, state = tx.update(one, state, hessian_diag=0 * one if t else one)
+        assert 0.99 < updates < 1.01 / EPS
+    assert state.nu == jnp.finfo(jnp.float32).tiny
+    np.testing.assert_allclose(updates, 1 / EPS, rtol=1e-5)
 
 
 def test_eps_zero_where_the_curvature_is_zero():
@@ -72,30 +76,3 @@ def test_eps_zero_where_the_curvature_is_zero():
     clipped, _ = optax.clip(0.01).update(updates, optax.EmptyState())
     np.testing.assert_allclose(clipped, [0.01, -0.01, 0])
     assert state.rejected == 0
-
-
-def test_rows_of_an_embedding_seen_once_in_a_thousand_steps():
-    """Seen where an estimate is due, where none is, always, never."""
-    steps, interval, at = 1000, 10, np.array([500, 505])
-    seen = np.zeros((steps, 4, 2), np.float32)
-    seen[at, [0, 1]], seen[:, 2] = 1, 1
-    g, h = 3.0, 2.0
-    tx = oah.scale_by_adahessian(eps=EPS, spatial_average=oah.SpatialAverage.rows("HWIO"))
-
-    def step(state, inputs):
-        t, rows = inputs
-        diag = {"embedding": h * rows}
-        fold = lambda feed: tx.update({"embedding": g * rows}, state, hessian_diag=feed)
-        updates, state = jax.lax.cond(oah.refresh_due(t, interval), lambda: fold(diag), lambda: fold(None))
-        return state, (updates["embedding"], state.mu["embedding"])
-
-    state = tx.init({"embedding": jnp.zeros((4, 2))})
-    _, (updates, mu) = jax.lax.scan(step, state, (jnp.arange(steps), jnp.asarray(seen)))
-    assert_bounded(updates, mu, np.arange(1, steps + 1)[:, None, None])
-    assert not np.any(updates[:, 3])
-    np.testing.assert_allclose(updates[:, 2], g / (h + EPS), rtol=1e-4)
-    # The momentum of one gradient, over the root of one square among those of 501 steps, or over eps alone.
-    mu_hat = 0.1 * g / (1 - 0.9 ** (at + 1))
-    curvature = h * np.sqrt((1 - 0.999**interval) / (1 - 0.999**501))
-    np.testing.assert_allclose(updates[at[0], 0], mu_hat[0] / (curvature + EPS), rtol=1e-4)
-    np.testing.assert_allclose(updates[at[1], 1], mu_hat[1] / EPS, rtol=1e-4)

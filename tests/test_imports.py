@@ -10,13 +10,8 @@ import optax_adahessian
 PACKAGE = Path(optax_adahessian.__file__).parent
 
 # Each module imports from rows above its own alone.
-CORE = [
-    ["_errors", "_replicas"],
-    ["_spatial_average", "_probes", "_products", "_momentum"],
-    ["_estimate"],
-    ["_adahessian"],
-]
-LEVEL = {name: level for level, row in enumerate(CORE) for name in row}
+CORE = ["_errors _replicas", "_spatial_average _probes _products _momentum", "_estimate", "_adahessian"]
+LEVEL = {name: level for level, row in enumerate(CORE) for name in row.split()}
 
 
 def imported(path):

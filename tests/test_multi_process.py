@@ -19,14 +19,7 @@ STEPS = 60
 
 def run(checkpoints, *flags, entry=("-m", "examples.multi_process")):
     command = [sys.executable, *entry, "--steps", STEPS, "--checkpoint-every", 20, "--checkpoints", checkpoints, *flags]
-    done = subprocess.run(
-        [*map(str, command)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -36,7 +29,7 @@ def saved_params(checkpoints):
     like = params, oah.adahessian(optax.constant_schedule(0.1)).init(params)
     with ocp.CheckpointManager(checkpoints) as manager:
         assert manager.latest_step() == STEPS
-        return manager.restore(STEPS, args=ocp.args.StandardRestore(like))[0]
+        return jax.tree.leaves(manager.restore(STEPS, args=ocp.args.StandardRestore(like))[0])
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +46,7 @@ def test_two_processes_end_with_the_same_parameters_as_one(two_processes, tmp_pa
     assert lines[-1].startswith("2 processes, 4 devices: ")
     assert alone[-1].startswith("1 processes, 4 devices: ")
     assert "all ended with the same parameters" in lines[-1]
-    pairs = zip(jax.tree.leaves(saved_params(checkpoints)), jax.tree.leaves(saved_params(tmp_path)), strict=True)
-    for a, b in pairs:
+    for a, b in zip(saved_params(checkpoints), saved_params(tmp_path), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 

@@ -147,8 +147,8 @@ def test_a_gradient_that_is_not_finite_makes_its_own_entry_nan_also_behind_a_cli
     ones = jnp.ones(3)
     grads = [ones, jnp.array([1.0, bad, 1.0]), ones]
     tx = optax.chain(oah.adahessian(0.1, b1=b1), optax.clip(0.01))
-    updates, state = run(lambda g, s, hessian_diag: tx.update(g, s, ones, hessian_diag=hessian_diag), tx.init(ones),
-                         grads, [ones] * 3)  # fmt: skip
+    update = lambda g, state, hessian_diag: tx.update(g, state, ones, hessian_diag=hessian_diag)
+    updates, state = run(update, tx.init(ones), grads, [ones] * 3)
     for t, u in enumerate(updates):
         np.testing.assert_array_equal(jnp.isnan(u), [False, t == 1 or (t == 2 and b1 > 0), False])
         np.testing.assert_allclose(u[::2], -0.01)

@@ -10,8 +10,6 @@ from helpers.feeds import FIRST_DRAW
 
 import optax_adahessian as oah
 
-NU_DTYPES = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
-
 
 def fed_by_diag(tx, loss, state, w):
     draw = jax.random.fold_in(jax.random.key(0), optax.tree.get(state, "count"))
@@ -26,24 +24,6 @@ def fed_by_loss(tx, loss, state, w):
 FEEDS = [fed_by_diag, fed_by_loss]
 
 
-@pytest.mark.parametrize("mu_dtype", [None, "float16", "float32"])
-@pytest.mark.parametrize("feed", FEEDS)
-def test_dtypes_beside_one_another(feed, mu_dtype):
-    """Each leaf has its own."""
-
-    def loss(params):
-        return sum(jnp.sum(w.astype(float) ** 3) for w in jax.tree.leaves(params))
-
-    with jax.enable_x64(True):
-        params = {name: jnp.ones(2, name) for name in NU_DTYPES}
-        tx = oah.scale_by_adahessian(mu_dtype=mu_dtype)
-        updates, state = jax.eval_shape(lambda p: feed(tx, loss, tx.init(p), p), params)
-        chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
-        chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(tx.init, params))
-    assert {name: leaf.dtype.name for name, leaf in state.mu.items()} == {name: mu_dtype or name for name in NU_DTYPES}
-    assert {name: leaf.dtype.name for name, leaf in state.nu.items()} == NU_DTYPES
-
-
 # All these numbers and their products are exact in every dtype.
 W = np.array([0.5, -1.0, 2.0])
 C = np.array([1.0, 2.0, 3.0])
@@ -53,7 +33,7 @@ def cubic(w):
     return jnp.sum(jnp.asarray(C, w.dtype) * w**3)
 
 
-@pytest.mark.parametrize("dtype", NU_DTYPES)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_one_step_in_each_dtype(dtype):
     """Against the rule in float64, off by the roundings of b1, b2 and of the result."""
     with jax.enable_x64(dtype == "float64"):
@@ -68,7 +48,7 @@ def test_one_step_in_each_dtype(dtype):
             expected = 3 * C * W**2 / (np.abs(6 * C * W) + 0.25)
             # The result is rounded to its dtype; 1 - b1 = 0.1 and the correction by it have the rounding of 1, which
             # is 10 times as large beside 0.1; the few other operations are far below that.
-            error = jnp.finfo(dtype).eps + 2 * 10 * jnp.finfo(NU_DTYPES[dtype]).eps
+            error = jnp.finfo(dtype).eps + 2 * 10 * jnp.finfo(jnp.promote_types(dtype, "float32")).eps
             np.testing.assert_allclose(np.asarray(updates, float), expected, rtol=float(error))
             np.testing.assert_allclose(state.nu, (6 * C * W) ** 2, rtol=float(error))
 

@@ -123,19 +123,6 @@ def test_the_program_of_an_update_grows_in_proportion_to_the_leaves():
     assert instructions(40) <= 2.1 * instructions(20)
 
 
-@pytest.mark.parametrize("interval", [1, 3])
-def test_100_steps_are_one_compilation(interval):
-    tx = oah.adahessian(optax.cosine_decay_schedule(0.1, 100), update_interval=interval)
-    step = jax.jit(ways.fed_by_loss(tx))
-    params, batch = ways.initial_params(), ways.batch_at(0)
-    first = state = tx.init(params)
-    for _ in range(100):
-        params, state, loss = step(params, state, KEY, batch)
-    assert step._cache_size() == 1
-    chex.assert_trees_all_equal_shapes_and_dtypes(state, first)
-    assert jnp.isfinite(loss)
-
-
 def test_100_steps_of_an_interval_are_one_compilation_with_a_key_and_one_with_none():
     tx = optax.chain(oah.adahessian(0.15, b2=0.98, eps=1e-8), optax.clip(0.01))
     step, keys = jax.jit(ways.fed_by_estimate(tx)), []

@@ -2,7 +2,6 @@
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,14 +166,3 @@ leaf        shape         block         second moment
 total       3,073                                  59"""
     assert SpatialAverage.rows("HWIO").describe(params) == table
     assert SpatialAverage.none().describe(jnp.ones(3)).splitlines()[1].startswith("(the parameters)  (3,)")
-
-
-def test_update_keeps_the_shardings_of_the_state():
-    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
-    sharded = jax.device_put(jnp.ones((64, 64)), jax.NamedSharding(mesh, jax.P("d", None)))
-    tx = oah.adahessian(spatial_average=SpatialAverage.lengths(32, "OIHW"))
-    state = tx.init(sharded)
-    assert jax.typeof(state[0].nu).sharding.spec == jax.P("d", None)
-    _, after = tx.update(sharded, state, sharded, hessian_diag=sharded)
-    assert jax.typeof(after[0].nu).sharding == jax.typeof(state[0].nu).sharding
-    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)

@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from helpers.replay import check, check_own_probes
@@ -25,9 +26,10 @@ def replacing(module, name, wrong):
     return lambda monkeypatch: monkeypatch.setattr(module, name, functools.partial(wrong, getattr(module, name)))
 
 
-def mu_not_corrected(right, updates, mu, b1, count):
-    new, _ = right(updates, mu, b1, count)
-    return new, new
+def weight(decay, wrong):
+    """A patch of ``1 - decay**steps``, of one of the two decays."""
+    change = lambda right, d, *rest: wrong(right, d, *rest) if d == decay else right(d, *rest)
+    return replacing(_adahessian, "_ema_weight", change)
 
 
 def curvature(wrong):
@@ -49,10 +51,14 @@ def scaled(**changes):
     return replacing(_adahessian, "scale_by_adahessian", wrong)
 
 
-def coupled_decay(monkeypatch):
+def coupled_decay(right, scale, decay, rate):
     """Decay as a part of the gradient."""
-    chain = optax.chain
-    monkeypatch.setattr(_adahessian.optax, "chain", lambda scale, decay, rate: chain(decay, scale, rate))
+    tx = right(scale, rate)
+
+    def update(updates, state, params, **extra_args):
+        return tx.update(decay.update(updates, decay.init(params), params)[0], state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
 def late_rate(right, schedule):
@@ -69,15 +75,9 @@ def each_leaf_alone(right, loss, params, vector, hvp, more_follow=False):
 
 
 RULES = {
-    "mu not bias-corrected": (replacing(_adahessian, "_first_moment", mu_not_corrected), MLP),
-    "nu not bias-corrected": (
-        replacing(_adahessian, "_ema_weight", lambda right, decay, steps, dtype: right(decay, steps, dtype) ** 0.5),
-        MLP,
-    ),
-    "weights of the averages in float32": (
-        replacing(_adahessian, "_ema_weight", lambda _, b, steps, dtype: (1 - jnp.float32(b) ** steps).astype(dtype)),
-        MLP,
-    ),
+    "mu not bias-corrected": (weight(0.9, lambda right, *rest: jnp.ones_like(right(*rest))), MLP),
+    "nu corrected by the root": (weight(0.999, lambda right, *rest: right(*rest) ** 0.5), MLP),
+    "b2 in single precision": (weight(0.999, lambda right, d, *rest: right(float(np.float32(d)), *rest)), MLP),
     "the power on nu instead of its root": (
         replacing(_adahessian, "_denominator", lambda right, nu, k, eps: right(nu, 2 * k, eps)), MLP_HALF_POWER
     ),
@@ -89,7 +89,7 @@ RULES = {
     "mean of the squares": (curvature(lambda x, block: jnp.sqrt(block_mean(jnp.square(x), block))), CONV),
     "the last two axes of HWIO": (layout(lambda inputs_first: False), CONV),
     "outputs averaged instead of inputs": (layout(lambda inputs_first: not inputs_first), DENSE),
-    "decay as a part of the gradient": (coupled_decay, MLP),
+    "decay as a part of the gradient": (replacing(_adahessian.optax, "chain", coupled_decay), MLP),
     "the rate one step late": (replacing(_adahessian.optax, "scale_by_learning_rate", late_rate), MLP),
     "the Hessian of each leaf alone": (replacing(_products, "gradient_and_product", each_leaf_alone), END_TO_END),
 }  # fmt: skip

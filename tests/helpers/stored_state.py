@@ -16,8 +16,7 @@ import optax
 import optax_adahessian as oah
 
 FILES = Path(__file__).parents[1] / "states"
-STOP, END = 5, 8  # estimates at steps 0, 2, 4, 6: the state at step 5 stands between two
-
+STOP, END = 5, 8  # estimates at steps 0, 2, 4, 6: the state at step 5 is one between two
 TX = oah.scale_by_adahessian(update_interval=2, dense_start=1, spatial_average=oah.SpatialAverage.rows("HWIO"))
 
 
@@ -27,15 +26,11 @@ def initial() -> Any:
     return params, TX.init(params)
 
 
-def loss_fn(params: Any) -> jax.Array:
-    """Of a diagonal Hessian, so that no estimate depends on the signs drawn for it."""
-    return jnp.sum((params["bias"] - 3) ** 2) + jnp.sum(params["kernel"] ** 4)
-
-
 @jax.jit
 def step(carry: Any) -> Any:
-    """One step of the run."""
+    """One step on a loss of a diagonal Hessian, so that no estimate depends on the signs drawn for it."""
     params, state = carry
+    loss_fn = lambda params: jnp.sum((params["bias"] - 3) ** 2) + jnp.sum(params["kernel"] ** 4)
     updates, state = TX.update(jax.grad(loss_fn)(params), state, params, obj_fn=loss_fn)
     return optax.apply_updates(params, jax.tree.map(lambda u: -0.1 * u, updates)), state
 

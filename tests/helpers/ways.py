@@ -88,7 +88,7 @@ def fed_by_loss(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable
     return step
 
 
-def train(step: Any, params: Any, state: Any, place: Callable[[Any], Any] = lambda batch: batch) -> Run:
+def train(step: Any, params: Any, state: Any, place: Any = lambda batch: batch) -> Run:
     """Twenty calls of one compiled program, which raises where a call would need another compilation."""
     losses = []
     program = step.lower(params, state, key_at(0), place(batch_at(0))).compile()
@@ -107,18 +107,11 @@ def one_device(feed: Any) -> Run:
 
 def by_pmap(feed: Any) -> Run:
     """Stacked replicas, one on each device."""
-    devices, tx = jax.device_count(), optimizer(AXIS)
-    one_each = NamedSharding(mesh_of(AxisType.Auto), P(AXIS))
-
-    def stack(tree: Any) -> Any:
-        return jax.device_put(jax.tree.map(lambda a: jnp.broadcast_to(a[None], (devices, *a.shape)), tree), one_each)
-
-    def split(batch: Any) -> Any:
-        return jax.tree.map(lambda a: a.reshape(devices, -1, *a.shape[1:]), batch)
-
+    devices, tx, params = jax.device_count(), optimizer(AXIS), initial_params()
+    stacked = jax.tree.map(lambda a: jnp.broadcast_to(a[None], (devices, *a.shape)), (params, tx.init(params)))
+    stacked = jax.device_put(stacked, NamedSharding(mesh_of(AxisType.Auto), P(AXIS)))
     step = jax.pmap(feed(tx, axis_name=AXIS), axis_name=AXIS, in_axes=(0, 0, None, 0))
-    params = initial_params()
-    return train(step, stack(params), stack(tx.init(params)), split)
+    return train(step, *stacked, lambda batch: jax.tree.map(lambda a: a.reshape(devices, -1, *a.shape[1:]), batch))
 
 
 def by_shard_map(feed: Any, axis_type: AxisType, check_vma: bool) -> Run:

@@ -56,13 +56,6 @@ def in_proportion(w, d):
     return d * np.where(IS_KERNEL, ratios[1], ratios[0])
 
 
-@CHAIN.row("`optax.named_chain`", "The state is found by name.")
-def _(way):
-    tx = optax.named_chain(("ours", scale_by_adahessian()), ("rate", optax.scale(-RATE)))
-    state, rule = assert_trains_as(plain, tx, way)
-    np.testing.assert_allclose(flat(state["ours"].mu), rule.mu, rtol=1e-9)
-
-
 @CHAIN.row(
     "`optax.contrib.differentially_private_aggregate` before it",
     "It takes a gradient for each example, clipped and with noise. **The estimate is neither**: what is trained "
