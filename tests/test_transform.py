@@ -138,33 +138,6 @@ def step_with_obj_fn(tx, name="obj_fn"):
     return step
 
 
-def step_with_diag(tx):
-    estimate = oah.value_grad_and_hessian_diag(coupled)
-
-    def step(carry, x, key=None):
-        params, state = carry
-        key = jax.random.fold_in(jax.random.key(0), state[0].count) if key is None else key
-        loss, grads, diag = estimate(key, params, x)
-        updates, state = tx.update(grads, state, params, hessian_diag=diag)
-        return (optax.apply_updates(params, updates), state), loss
-
-    return step
-
-
-@pytest.mark.parametrize("make_step", [step_with_obj_fn, step_with_diag])
-def test_a_loop_in_scan_equals_the_python_loop(make_step):
-    tx = oah.adahessian(0.05, update_interval=3, dense_start=4)
-    step, start = make_step(tx), (COUPLED_PARAMS, tx.init(COUPLED_PARAMS))
-    scanned, losses = jax.lax.scan(step, start, BATCHES)
-    carry, looped, jitted = start, [], jax.jit(step)
-    for x in BATCHES:
-        carry, loss = jitted(carry, x)
-        looped.append(loss)
-    chex.assert_trees_all_close(scanned, carry, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(losses, looped, rtol=1e-5)
-    assert losses[-1] < losses[0]
-
-
 @pytest.mark.parametrize("name", ["obj_fn", "value_fn"])
 def test_both_ways_of_feeding_agree_step_by_step(name):
     """With hutchinson's n-th draw from outside, on the steps of a schedule."""
