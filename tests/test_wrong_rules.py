@@ -42,13 +42,8 @@ def layout(wrong):
     return replacing(_spatial_average, "_inputs_come_first", lambda right, kernel: wrong(right(kernel)))
 
 
-def scaled(**changes):
-    """A patch of the scaling that the optimizer is made of: its arguments, changed by functions of all of them."""
-
-    def wrong(right, **arguments):
-        return right(**arguments | {name: change(arguments) for name, change in changes.items()})
-
-    return replacing(_adahessian, "scale_by_adahessian", wrong)
+def exchanged(right, *, b1, b2, **arguments):
+    return right(b1=b2, b2=b1, **arguments)
 
 
 def coupled_decay(right, scale, decay, rate):
@@ -84,7 +79,7 @@ RULES = {
     "eps inside of the power": (
         replacing(_adahessian, "_denominator", lambda right, nu, k, eps: (right(nu, 1, 0) + eps) ** k), MLP_HALF_POWER
     ),
-    "b1 and b2 exchanged": (scaled(b1=lambda a: a["b2"], b2=lambda a: a["b1"]), MLP),
+    "b1 and b2 exchanged": (replacing(_adahessian, "scale_by_adahessian", exchanged), MLP),
     "sum over the block": (curvature(lambda x, block: math.prod(block) * block_mean(x, block)), CONV),
     "mean of the squares": (curvature(lambda x, block: jnp.sqrt(block_mean(jnp.square(x), block))), CONV),
     "the last two axes of HWIO": (layout(lambda inputs_first: False), CONV),
