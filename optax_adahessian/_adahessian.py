@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +24,10 @@ _BOTH_FEEDS = (
     "`loss, grads, hessian_diag = value_grad_and_hessian_diag(loss_fn)(key, params, batch)` and write "
     "`tx.update(grads, state, params, hessian_diag=hessian_diag)`."
 )
+
+
+# Jitted, the arithmetic on a leaf is traced and lowered once for each distinct shape instead of for each leaf.
+_once_per_shape = functools.partial(jax.jit, static_argnames="block")
 
 
 class ScaleByAdaHessianState(NamedTuple):
@@ -169,15 +175,15 @@ def scale_by_adahessian(
         # Python numbers become arrays; abstract leaves, which cannot, have shape and dtype already.
         params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
 
-        def zero_blocks(path: Any, p: Any) -> jax.Array:
-            return block_mean(jnp.zeros_like(p, dtype=_moment_dtype(p)), spatial_average.block_shape(path, p))
+        def zero_blocks(block: tuple[int, ...], p: Any) -> jax.Array:
+            return block_mean(jnp.zeros_like(p, dtype=_moment_dtype(p)), block)
 
         return ScaleByAdaHessianState(
             count=jnp.zeros([], jnp.int32),
             last_estimate=jnp.zeros([], jnp.int32),
             rejected=jnp.zeros([], jnp.int32),
             mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if has_momentum else None,
-            nu=jax.tree_util.tree_map_with_path(zero_blocks, params),
+            nu=spatial_average.map(zero_blocks, params),
             estimator=estimator.init(params),
         )
 
@@ -213,14 +219,17 @@ def scale_by_adahessian(
             folded = jax.lax.cond(due, estimate, lambda state: state, folded)
 
         count = optax.safe_increment(state.count)
-        mu, mu_hat = _first_moment(updates, state.mu, b1, count) if has_momentum else (None, updates)
+        moments = _first_moment(updates, state.mu, b1) if has_momentum else updates
+        weight = _ema_weight(b1, count, state.nu)
 
-        def direction(path: Any, g: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
-            denominator = block_expand(_denominator(v, hessian_power, eps), spatial_average.block_shape(path, g), g)
+        @_once_per_shape
+        def direction(block: tuple[int, ...], g: jax.Array, m: jax.Array, nu: jax.Array) -> jax.Array:
+            denominator = block_expand(weight.astype(nu.dtype) * _denominator(nu, hessian_power, eps), block, g)
             # Infinity over infinity is NaN. An infinite step would leave a clip as one of the clip's length, for ever.
             return (m / jnp.where(jnp.isfinite(m), denominator, jnp.inf)).astype(g.dtype)
 
-        directions = jax.tree_util.tree_map_with_path(direction, updates, mu_hat, folded.nu)
+        directions = spatial_average.map(direction, updates, moments, folded.nu)
+        mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, state.mu) if has_momentum else None
         return directions, folded._replace(count=count, mu=mu)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -230,24 +239,24 @@ def _moment_dtype(leaf: Any) -> Any:
     return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
 
 
-def _ema_weight(decay: Any, steps: jax.Array, dtype: Any) -> jax.Array:
-    """``1 - decay**steps`` for ``steps >= 1``, without the cancellation where decay is near 1."""
+def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:
+    """``1 - decay**steps`` for ``steps >= 1``, without the cancellation where decay is near 1, as precise as `nu`."""
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(nu))
     # A Python number keeps its double precision: log(0.999) of a float32 is off by 3e-5 of itself.
     log_decay = jnp.log(decay) if isinstance(decay, jax.Array) else math.log(decay) if decay > 0 else -math.inf
     return -jnp.expm1(steps.astype(dtype) * log_decay)
 
 
-def _first_moment(updates: Any, mu: Any, b1: Any, count: jax.Array) -> tuple[Any, Any]:
-    """The new first moment, as it is stored and, not yet rounded, with its bias corrected."""
+def _first_moment(updates: Any, mu: Any, b1: Any) -> Any:
+    """``b1 mu + (1 - b1) g``, not yet rounded to the dtype that it is stored in."""
 
+    @jax.jit
     def average(g: jax.Array, m: jax.Array) -> jax.Array:
         dtype = _moment_dtype(g)
         decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
         return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
 
-    new = jax.tree.map(average, updates, mu)
-    hat = jax.tree.map(lambda m: m / _ema_weight(b1, count, m.dtype), new)
-    return jax.tree.map(lambda m, old: m.astype(old.dtype), new, mu), hat
+    return jax.tree.map(average, updates, mu)
 
 
 def _with_estimate(
@@ -255,27 +264,26 @@ def _with_estimate(
 ) -> ScaleByAdaHessianState:
     """The state with an estimate in its second moment, for all the steps since the last one."""
     count = optax.safe_increment(state.count)
+    weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
 
-    def curvature(path: Any, h: jax.Array, old: jax.Array) -> jax.Array:
-        # A finite entry counts as at most half the root of the largest number, so that squares and sums stay finite.
-        bound = math.sqrt(jnp.finfo(old.dtype).max) / 2
-        h = jnp.asarray(h, jnp.result_type(h, old))
-        h = jnp.where(jnp.isfinite(h), jnp.clip(h, -bound, bound), h).astype(old.dtype)
-        return block_mean(h if spatial_average.signed else jnp.abs(h), spatial_average.block_shape(path, h))
+    @_once_per_shape
+    def curvature(block: tuple[int, ...], h: jax.Array, old: jax.Array) -> jax.Array:
+        h = h.astype(old.dtype)
+        return jnp.abs(block_mean(h if spatial_average.signed else jnp.abs(h), block))
 
+    @jax.jit
     def average(d: jax.Array, old: jax.Array) -> jax.Array:
-        weight = _ema_weight(b2, count - state.last_estimate, old.dtype) / _ema_weight(b2, count, old.dtype)
-        weight = jnp.where(old > 0, weight, 1)  # 0 means that the block had no finite estimate so far
-        finite, tiny = jnp.isfinite(d), jnp.finfo(old.dtype).tiny
-        new = (1 - weight) * old + weight * jnp.square(jnp.where(finite, d, 0))
-        # Flat is not unknown: a curvature of 0 is stored as the smallest normal number.
-        return jnp.where(finite, jnp.where(new > tiny, new, tiny), old)
+        w, finite, number = weight.astype(old.dtype), jnp.isfinite(d), jnp.finfo(old.dtype)
+        # A second moment of 0 means that the block had no finite estimate so far; the first one has the weight 1.
+        new = (1 - w) * old + jnp.where(old > 0, w, 1) * jnp.where(finite, d, 0) ** 2
+        # Flat is not unknown: a curvature of 0 is stored as the smallest normal number. Squares stay finite.
+        return jnp.where(finite, jnp.clip(new, number.tiny, number.max / 4), old)
 
-    curvatures = jax.tree_util.tree_map_with_path(curvature, hessian_diag, state.nu)
-    wrong = sum([jnp.any(~jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)], jnp.zeros([], jnp.int32))
+    curvatures = spatial_average.map(curvature, hessian_diag, state.nu)
+    finite = functools.reduce(operator.and_, [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)], True)
     return state._replace(
         last_estimate=count,
-        rejected=state.rejected + jnp.minimum(wrong, 1),
+        rejected=jnp.where(finite, state.rejected, state.rejected + 1),
         nu=jax.tree.map(average, curvatures, state.nu),
     )
 

@@ -79,6 +79,7 @@ def adaptive_nesterov(
         memory = jnp.clip(memory, _FIRST_MEMORY, longest)
         decay = 1 - 1 / jnp.minimum(memory, count.astype(memory.dtype))
 
+        @jax.jit  # traced once for each distinct shape instead of for each leaf
         def average(g: jax.Array, e: jax.Array) -> jax.Array:
             dtype = jnp.promote_types(g.dtype, jnp.float32)
             b = decay.astype(dtype)
@@ -96,8 +97,18 @@ def _cosine(a: Any, b: Any, dtype: Any) -> jax.Array:
     """Of the angle between two trees; 0 if one of them is zero, not finite, or too large or small to be squared."""
 
     def dot(x: Any, y: Any) -> jax.Array:
-        products = jax.tree.map(lambda u, v: jnp.sum(u.astype(dtype) * v.astype(dtype)), x, y)
-        return sum(jax.tree.leaves(products), jnp.zeros([], dtype))
+        return sum(jax.tree.leaves(jax.tree.map(of_leaves, x, y)), jnp.zeros([], dtype))
+
+    @jax.jit
+    def of_leaves(u: jax.Array, v: jax.Array) -> jax.Array:  # a sum of u * v would hold the products in memory
+        axes, sharded = tuple(range(u.ndim)), any(jax.typeof(u).sharding.spec)
+        return jax.lax.dot_general(
+            u.astype(dtype),
+            v.astype(dtype),
+            ((axes, axes), ((), ())),
+            precision=jax.lax.Precision.HIGHEST,
+            out_sharding=jax.sharding.PartitionSpec() if sharded else None,
+        )
 
     ab, aa, bb = dot(a, b), dot(a, a), dot(b, b)
     usable = jnp.isfinite(aa) & jnp.isfinite(bb) & (aa > 0) & (bb > 0)

@@ -109,6 +109,12 @@ class SpatialAverage:
             )
         return whole
 
+    def map(self, fn: Callable[..., Any], params: Any, *rest: Any) -> Any:
+        """A tree of ``fn(block, leaf, *rest)`` over the leaves of `params`."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf, *others: fn(self.block_shape(path, leaf), leaf, *others), params, *rest
+        )
+
     def describe(self, params: Any) -> str:
         """A table of what this does to `params`: leaf, shape, block, size of the second moment."""
         check_real_leaves("params", params)
