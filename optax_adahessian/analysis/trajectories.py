@@ -43,7 +43,7 @@ def trajectory(
       fun: a function of one array that returns a real scalar.
       start: the first point, a number or an array.
       steps: the number of steps, a Python integer.
-      probes: random signs of shape (steps, probes per step, *start.shape), drawn or recorded.
+      probes: random signs of shape ``(steps, probes per step, *start.shape)``, drawn or recorded.
 
     Returns:
       A `Path` of ``steps + 1`` points and losses. They can become infinite or NaN; see `finite_part`.
