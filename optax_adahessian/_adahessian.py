@@ -75,8 +75,8 @@ def adahessian(
     `value_grad_and_hessian_diag`, in one pass with value and gradient; ``hessian_diag=None`` is a step without a new
     estimate, at the cost of an Adam step. ``obj_fn`` is the loss as a function of the parameters alone, from which
     `update` estimates if ``refresh_due(count, update_interval, dense_start)``. ``value_fn``, its name in Optax's line
-    searches, serves as `obj_fn` if neither is given. Call the step inside `jax.jit`: outside, an `obj_fn` with an
-    interval above 1 compiles at each step.
+    searches, serves as `obj_fn` if neither is given; other extra arguments are ignored. Call the step inside `jax.jit`:
+    outside, an `obj_fn` with an interval above 1 compiles at each step.
 
     With n probes and blocks of one, :math:`\hat\nu_t` tends to :math:`H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2`.
     So more probes, larger blocks and separate probes on each device also change the effective learning rate.
@@ -103,9 +103,6 @@ def adahessian(
       mu_dtype: dtype of the first moment; that of the parameters by default.
       hessian_diagonal_fn: the estimator behind `obj_fn`, a transformation whose update returns the diagonal;
         `hutchinson` by default. A foreign one is given all extra arguments of `update`.
-
-    Returns:
-      An `optax.GradientTransformationExtraArgs`; other extra arguments of `update` are ignored.
 
     Raises:
       TypeError, ValueError: for an argument out of its range (traced values pass), or a diagonal that does not fit.
@@ -176,7 +173,7 @@ def scale_by_adahessian(
         params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
 
         def zero_blocks(block: tuple[int, ...], p: Any) -> jax.Array:
-            return block_mean(jnp.zeros_like(p, dtype=_moment_dtype(p)), block)
+            return block_mean(jnp.zeros_like(p, dtype=jnp.promote_types(p.dtype, jnp.float32)), block)
 
         return ScaleByAdaHessianState(
             count=jnp.zeros([], jnp.int32),
@@ -235,10 +232,6 @@ def scale_by_adahessian(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _moment_dtype(leaf: Any) -> Any:
-    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
-
-
 def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:
     """``1 - decay**steps`` for ``steps >= 1``, without the cancellation where decay is near 1, as precise as `nu`."""
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(nu))
@@ -252,7 +245,7 @@ def _first_moment(updates: Any, mu: Any, b1: Any) -> Any:
 
     @jax.jit
     def average(g: jax.Array, m: jax.Array) -> jax.Array:
-        dtype = _moment_dtype(g)
+        dtype = jnp.promote_types(g.dtype, jnp.float32)
         decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
         return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
 

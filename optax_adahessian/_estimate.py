@@ -14,8 +14,7 @@ from optax_adahessian._probes import check_key, rademacher_like
 from optax_adahessian._products import Hvp, Loss, check_hvp, checked_loss, gradient_and_product
 from optax_adahessian._replicas import Axes, check_replicated, mean_over_replicas, per_replica
 
-# More probes run in a loop, so that the program does not grow. Convolutions inside of a loop are slow on the CPU.
-_MOST_UNROLLED = 8
+_MOST_UNROLLED = 8  # more would let the program grow; a loop makes convolutions slow on the CPU
 
 
 def value_grad_and_hessian_diag(
@@ -64,7 +63,6 @@ def value_grad_and_hessian_diag(
       (19.0, [6.0, 16.0], [6.0, 8.0])
 
     Reference:
-      Hutchinson, "A stochastic estimator of the trace of the influence matrix", Commun. Stat. 18(3), 1989;
       Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57, 2007.
     """
     check_integer("num_probes", num_probes, minimum=1)
@@ -131,8 +129,8 @@ def hutchinson(
     `optax.contrib.sophia`. The n-th estimate draws from ``fold_in(key, n)``. Two estimators with the same key draw the
     same probes, and so do the members of an ensemble under `jax.vmap`: give each its own key.
 
-    `key` is a seed, or a random key, typed or raw. `obj_fn` is a function of `params` alone that returns a real scalar;
-    with `axis_name`, the loss of one replica. For the other arguments and errors see `value_grad_and_hessian_diag`.
+    `key` is a seed or a random key. `obj_fn` is a function of `params` alone that returns a real scalar; with
+    `axis_name`, the loss of one replica. See `value_grad_and_hessian_diag` for the other arguments and the errors.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adahessian as oah

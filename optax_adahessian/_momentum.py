@@ -51,16 +51,12 @@ def adaptive_nesterov(
     ====================================================  =====  =====  =====  =====  =====
 
     It helps where gradients are noisy or oscillate, and costs a few per cent elsewhere. The rule behind it needs no
-    first moment of its own. The look-ahead is that of Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
+    first moment: ``optax.chain(adaptive_nesterov(), adahessian(0.15, b1=0, b2=0.98, eps=1e-8), optax.clip(0.01))``. The
+    look-ahead is that of Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
 
     Args:
       b1: limits the memory to :math:`1 / (1 - \beta_1)` steps, in [0, 1).
       accumulator_dtype: dtype of the average; that of the parameters by default.
-
-    Example:
-      >>> import optax, optax_adahessian as oah
-      >>> rule = oah.adahessian(0.15, b1=0, b2=0.98, eps=1e-8)
-      >>> tx = optax.chain(oah.adaptive_nesterov(), rule, optax.clip(0.01))
     """
     check_number("b1", b1, high=1.0)
 

@@ -86,12 +86,6 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
 
     ``diag(H)_i = e_i^T H e_i``: one Hessian-vector product, of two gradients, for each parameter, one after the other.
     `fun` and `params` are those of `hessian_vector_product`, also in their errors; the result is like `params`.
-
-    Example:
-      >>> import jax.numpy as jnp, optax_adahessian as oah
-      >>> diag = oah.exact_hessian_diag(lambda w: w[0] ** 2 * w[1], jnp.array([1.0, 2.0]))
-      >>> [float(x) for x in diag]
-      [4.0, 0.0]
     """
     check_real_leaves("params", params)
     params = jax.tree.map(jnp.asarray, params)

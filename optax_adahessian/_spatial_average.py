@@ -42,9 +42,6 @@ class SpatialAverage:
     is (in, out); "OIHW" that of Equinox and PyTorch, where it is (out, in). Either holds for convolutions in 1, 2 and
     3 dimensions, of rank 3, 4 and 5 ("WIO", "DHWIO", "OIW", "OIDHW" name the same two layouts).
 
-    Raises:
-      TypeError, ValueError: for an unknown layout, an `n` below 1, or, when used, a block that does not tile a leaf.
-
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
       >>> print(oah.SpatialAverage.conv("HWIO").describe({"kernel": jnp.zeros((3, 3, 8, 16))}))
