@@ -38,81 +38,54 @@ def test_the_direction_divides_by_the_block_mean_of_the_curvature(shape, block):
         assert state.nu.shape == tuple(stored)
 
 
-# Shapes in PyTorch's order: out, in, spatial axes.
-CONVOLUTIONS = {
-    "1 dimension": (5, 3, 7),
-    "2 dimensions": (5, 3, 3, 2),
-    "3 dimensions": (4, 2, 3, 2, 3),
-    "depthwise": (6, 1, 3, 3),
-    "1 x 1": (5, 3, 1, 1),
-    "one channel": (1, 1, 3, 3),
-}
-STRINGS = {1: ("OIW", "WIO"), 2: ("OIHW", "HWIO"), 3: ("OIDHW", "DHWIO")}
+# The strings of both layouts; a shape in PyTorch's order (out, in, spatial axes), and its block with the
+# presets `conv`, `rows` and `lengths(2)`; 0 stands for a whole axis.
+KERNELS = [
+    ("OIW", "WIO", (5, 3, 7), (1, 1, 0), (1, 1, 0), (1, 1, 1)),
+    ("OIHW", "HWIO", (5, 3, 3, 2), (1, 1, 0, 0), (1, 1, 0, 0), (1, 1, 1, 1)),
+    ("OIDHW", "DHWIO", (4, 2, 3, 2, 3), (1, 1, 0, 0, 0), (1, 1, 0, 0, 0), (1, 1, 1, 1, 1)),
+    ("OIHW", "HWIO", (6, 1, 3, 3), (1, 1, 0, 0), (1, 1, 0, 0), (1, 1, 1, 1)),
+    ("OIHW", "HWIO", (2, 2, 2, 2, 2, 2), (1,) * 6, (1,) * 6, (1,) * 6),
+    ("OIHW", "HWIO", (3, 4), (1, 1), (1, 0), (1, 2)),
+    ("OIHW", "HWIO", (4, 3), (1, 1), (1, 0), (1, 1)),  # 2 does not divide 3
+    ("OIHW", "HWIO", (4,), (1,), (1,), (1,)),
+    ("OIHW", "HWIO", (), (), (), ()),
+]
+
+
+def block(average, shape, *names):
+    """The block of a leaf of that shape and these names."""
+    path = tuple(jax.tree_util.DictKey(name) for name in names)
+    return average.block_shape(path, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def inputs_first(sizes):
     """A shape or a block in PyTorch's layout as Flax has it."""
-    return (*sizes[2:], sizes[1], sizes[0])
+    return (*sizes[2:], sizes[1], sizes[0]) if len(sizes) >= 2 else sizes
 
 
-def block(average, shape, name="kernel"):
-    """The block of a leaf of that shape and name."""
-    path = (jax.tree_util.DictKey("layer"), jax.tree_util.DictKey(name))
-    return average.block_shape(path, jax.ShapeDtypeStruct(shape, jnp.float32))
-
-
-@pytest.mark.parametrize("preset", [SpatialAverage.conv, SpatialAverage.rows])
-@pytest.mark.parametrize("shape", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_a_kernel_has_one_value_for_each_pair_of_channels(preset, shape):
-    expected = (1, 1, *shape[2:])
-    outputs_first_name, inputs_first_name = STRINGS[len(shape) - 2]
-    for string in ("OIHW", outputs_first_name):
-        assert block(preset(string), shape) == expected
-    for string in ("HWIO", inputs_first_name):
-        assert block(preset(string), inputs_first(shape)) == inputs_first(expected)
-
-
-def test_dense_layers():
-    """`rows` gives each output one value, `lengths` each run of inputs."""
-    assert block(SpatialAverage.rows("OIHW"), (3, 4)) == (1, 4)
-    assert block(SpatialAverage.rows("HWIO"), (4, 3)) == (4, 1)
-    assert block(SpatialAverage.lengths(32, "OIHW"), (7, 64)) == (1, 32)
-    assert block(SpatialAverage.lengths(32, "HWIO"), (64, 7)) == (32, 1)
-
-
-@pytest.mark.parametrize(
-    ("average", "shape"),
-    [
-        (SpatialAverage.conv("OIHW"), (4, 6)),
-        (SpatialAverage.conv("OIHW"), (2, 2, 2, 2, 2, 2)),
-        (SpatialAverage.rows("OIHW"), ()),
-        (SpatialAverage.rows("OIHW"), (4,)),
-        (SpatialAverage.lengths(4, "OIHW"), (4,)),
-        (SpatialAverage.lengths(4, "OIHW"), (4, 6)),  # 4 does not divide 6
-        (SpatialAverage.lengths(4, "OIHW"), (4, 2, 3, 3)),
-        (SpatialAverage.none(), (4, 2, 3, 3)),
-    ],
-    ids=lambda x: getattr(x, "name", str(x)),
-)
-def test_other_leaves_stay_elementwise(average, shape):
-    assert block(average, shape) == (1,) * len(shape)
+@pytest.mark.parametrize("row", KERNELS, ids=str)
+def test_kernels_in_both_layouts(row):
+    outputs_first_name, inputs_first_name, shape, *expected = row
+    for sizes, preset in zip(
+        expected, (SpatialAverage.conv, SpatialAverage.rows, functools.partial(SpatialAverage.lengths, 2)), strict=True
+    ):
+        whole = tuple(size or axis for size, axis in zip(sizes, shape, strict=True))
+        assert block(preset(outputs_first_name), shape, "layer", "kernel") == whole
+        assert block(preset(inputs_first_name), inputs_first(shape), "layer", "kernel") == inputs_first(whole)
+        for name in ("bias", "scale", "b", "offset", "beta", "gamma"):
+            assert block(preset(outputs_first_name), shape, "layer", name) == (1,) * len(shape)
+        assert block(SpatialAverage.none(), shape, "kernel") == (1,) * len(shape)
 
 
 @pytest.mark.parametrize("name", ["embedding", "embeddings", "pos_embedding", "tok_emb"])
 @pytest.mark.parametrize("kernel", ["HWIO", "OIHW"])
 def test_an_embedding_has_values_for_each_token(name, kernel):
     assert block(SpatialAverage.rows(kernel), (10, 4), name) == (1, 4)
+    assert block(SpatialAverage.rows(kernel), (3, 10, 4), name) == (1, 1, 4)
     assert block(SpatialAverage.lengths(2, kernel), (10, 4), name) == (1, 2)
     assert block(SpatialAverage.conv(kernel), (3, 10, 4), name) == (1, 1, 1)
     assert block(SpatialAverage.rows(kernel), (10,), name) == (1,)
-
-
-@pytest.mark.parametrize("name", ["bias", "scale", "b", "offset", "beta", "gamma"])
-@pytest.mark.parametrize("shape", [(2, 4), (1, 4, 1, 2)])
-@pytest.mark.parametrize("kernel", ["HWIO", "OIHW"])
-def test_biases_and_scales_stay_elementwise_in_any_rank(name, shape, kernel):
-    for average in (SpatialAverage.conv(kernel), SpatialAverage.rows(kernel), SpatialAverage.lengths(2, kernel)):
-        assert block(average, shape, name) == (1,) * len(shape)
 
 
 def test_names_past_boxes_and_of_no_string():

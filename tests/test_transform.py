@@ -53,6 +53,10 @@ def test_the_defaults_are_those_of_the_paper_in_both_functions():
     scaling |= {"spatial_average": "none", "update_interval": 1, "dense_start": 10, "hessian_diagonal_fn": None}
     assert defaults(oah.scale_by_adahessian) == scaling
     assert defaults(oah.adahessian) == scaling | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
+    one_shared_probe = (1, None, "forward_over_reverse")
+    for fun in (oah.hutchinson, oah.value_grad_and_hessian_diag):
+        found = inspect.signature(fun).parameters
+        assert tuple(found[name].default for name in ("num_probes", "axis_name", "hvp")) == one_shared_probe
 
 
 def test_weight_decay_is_decoupled_masked_and_times_the_learning_rate():
