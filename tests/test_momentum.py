@@ -16,9 +16,9 @@ EPS = float(jnp.finfo(jnp.float32).eps)
 def steps(b1, grads):
     """Updates and states for a list of gradients."""
     tx = oah.adaptive_nesterov(b1)
-    state = tx.init(jnp.zeros_like(grads[0]))
+    update, state = jax.jit(tx.update), tx.init(jnp.zeros_like(grads[0]))
     for g in grads:
-        updates, state = tx.update(g, state)
+        updates, state = update(g, state)
         yield updates, state
 
 

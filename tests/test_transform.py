@@ -17,9 +17,9 @@ HYPER = {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "hessian_power": 0.7}
 
 def run(tx, grads, diags):
     """The updates of `tx` and its last state, for vectors."""
-    state, updates = tx.init(jnp.asarray(grads[0])), []
+    state, updates, update = tx.init(jnp.asarray(grads[0])), [], jax.jit(tx.update)
     for g, h in zip(grads, diags, strict=True):
-        u, state = tx.update(jnp.asarray(g), state, hessian_diag=None if h is None else jnp.asarray(h))
+        u, state = update(jnp.asarray(g), state, hessian_diag=None if h is None else jnp.asarray(h))
         updates.append(u)
     return updates, state
 

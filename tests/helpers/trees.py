@@ -83,9 +83,10 @@ def average_of(tree: Any, signed: bool = False) -> oah.SpatialAverage:
 
 
 def run(tx: Any, tree: Any, grads: Any, diags: Any) -> Any:
-    """Updates and state after every step, one operation at a time; a diagonal of None is a step without one."""
+    """Updates and state after every step; a diagonal of None is a step without one."""
+    update = jax.jit(lambda g, state, diag: tx.update(g, state, hessian_diag=diag))
     state = tx.init(typed([np.zeros(leaf.shape) for leaf in jax.tree.leaves(tree)], tree))
     for g, h in zip(grads, diags, strict=True):
         diag = None if h is None else typed(h, tree)
-        updates, state = tx.update(typed(g, tree), state, hessian_diag=diag)
+        updates, state = update(typed(g, tree), state, diag)
         yield updates, state
