@@ -19,10 +19,9 @@ from optax_adahessian._spatial_average import SpatialAverage, block_expand, bloc
 
 _NOT_GIVEN: Any = ...  # None is a value of `hessian_diag`, and an object of ours would not survive pickling
 
-_BOTH_FEEDS = (
-    "Write `tx.update(grads, state, params, obj_fn=lambda p: loss_fn(p, batch))`, or make the estimate outside with "
-    "`loss, grads, hessian_diag = value_grad_and_hessian_diag(loss_fn)(key, params, batch)` and write "
-    "`tx.update(grads, state, params, hessian_diag=hessian_diag)`."
+_ONE_FEED = (
+    "`update` needs one of them: `obj_fn=lambda p: loss_fn(p, batch)`, or `hessian_diag=hessian_diag` from "
+    "`loss, grads, hessian_diag = value_grad_and_hessian_diag(loss_fn)(key, params, batch)`."
 )
 
 
@@ -79,9 +78,8 @@ def adahessian(
     outside, an `obj_fn` with an interval above 1 compiles at each step.
 
     With n probes and blocks of one, :math:`\hat\nu_t` tends to :math:`H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2`.
-    So more probes, larger blocks and separate probes on each device also change the effective learning rate.
-
-    Small denominators make long steps. An interval above 1 needs ``optax.clip(0.01)`` after this rule. Start with
+    So more probes, larger blocks and separate probes on each device also change the effective learning rate. Small
+    denominators make long steps: an interval above 1 needs ``optax.clip(0.01)`` after this rule. Start with
     ``optax.chain(adahessian(0.15, b2=0.98, eps=1e-8), optax.clip(0.01))``.
 
     A block whose estimate is not finite keeps its average, and one without any finite estimate so far makes no step,
@@ -117,8 +115,7 @@ def adahessian(
       [3.0, 3.0]
 
     Reference:
-      Yao, Gholami, Shen, Mustafa, Keutzer, Mahoney, "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine
-      Learning", AAAI 2021, https://arxiv.org/abs/2006.00719.
+      Yao et al., "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning", AAAI 2021, arXiv 2006.00719.
     """
     if not callable(weight_decay):
         check_number("weight_decay", weight_decay)
@@ -155,10 +152,10 @@ def scale_by_adahessian(
 
     The state is a `ScaleByAdaHessianState`. Updates have the dtypes of the gradients.
     """
-    check_number("b1", b1, high=1.0)
-    check_number("b2", b2, high=1.0)
+    check_number("b1", b1, high=1)
+    check_number("b2", b2, high=1)
     check_number("eps", eps)
-    check_number("hessian_power", hessian_power, high=1.0, closed=True)
+    check_number("hessian_power", hessian_power, high=1, closed=True)
     check_integer("update_interval", update_interval, minimum=1)
     check_integer("dense_start", dense_start, minimum=0)
     check_type("spatial_average", spatial_average, SpatialAverage, "SpatialAverage.conv('HWIO')")
@@ -169,7 +166,7 @@ def scale_by_adahessian(
 
     def init_fn(params: optax.Params) -> ScaleByAdaHessianState:
         check_real_leaves("params", params)
-        # Python numbers become arrays; abstract leaves, which cannot, have shape and dtype already.
+        # Python numbers become arrays; abstract leaves cannot.
         params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
 
         def zero_blocks(block: tuple[int, ...], p: Any) -> jax.Array:
@@ -216,8 +213,13 @@ def scale_by_adahessian(
             folded = jax.lax.cond(due, estimate, lambda state: state, folded)
 
         count = optax.safe_increment(state.count)
-        moments = _first_moment(updates, state.mu, b1) if has_momentum else updates
         weight = _ema_weight(b1, count, state.nu)
+
+        @jax.jit
+        def momentum(g: jax.Array, m: jax.Array) -> Any:  # not yet rounded to the dtype that it is stored in
+            dtype = jnp.promote_types(g.dtype, jnp.float32)
+            decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
+            return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
 
         @_once_per_shape
         def direction(block: tuple[int, ...], g: jax.Array, m: jax.Array, nu: jax.Array) -> jax.Array:
@@ -225,6 +227,7 @@ def scale_by_adahessian(
             # Infinity over infinity is NaN. An infinite step would leave a clip as one of the clip's length, for ever.
             return (m / jnp.where(jnp.isfinite(m), denominator, jnp.inf)).astype(g.dtype)
 
+        moments = jax.tree.map(momentum, updates, state.mu) if has_momentum else updates
         directions = spatial_average.map(direction, updates, moments, folded.nu)
         mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, state.mu) if has_momentum else None
         return directions, folded._replace(count=count, mu=mu)
@@ -238,18 +241,6 @@ def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:
     # A Python number keeps its double precision: log(0.999) of a float32 is off by 3e-5 of itself.
     log_decay = jnp.log(decay) if isinstance(decay, jax.Array) else math.log(decay) if decay > 0 else -math.inf
     return -jnp.expm1(steps.astype(dtype) * log_decay)
-
-
-def _first_moment(updates: Any, mu: Any, b1: Any) -> Any:
-    """``b1 mu + (1 - b1) g``, not yet rounded to the dtype that it is stored in."""
-
-    @jax.jit
-    def average(g: jax.Array, m: jax.Array) -> jax.Array:
-        dtype = jnp.promote_types(g.dtype, jnp.float32)
-        decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
-        return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
-
-    return jax.tree.map(average, updates, mu)
 
 
 def _with_estimate(
@@ -296,10 +287,10 @@ def _is_masked(node: Any) -> bool:
 def _check_feed(obj_fn: Any, hessian_diag: Any, params: Any, needs_one: bool) -> None:
     """Raises unless exactly one of `obj_fn` and `hessian_diag` is given, and `obj_fn` has whole parameters."""
     if obj_fn is not None and hessian_diag is not _NOT_GIVEN:
-        raise ValueError(f"`obj_fn` and `hessian_diag` were both given, and `update` needs one of them. {_BOTH_FEEDS}")
+        raise ValueError(f"`obj_fn` and `hessian_diag` were both given. {_ONE_FEED}")
     if obj_fn is None and hessian_diag is _NOT_GIVEN and needs_one:
         raise ValueError(
-            f"Neither `obj_fn` nor `hessian_diag` was given, and `update` needs one of them. {_BOTH_FEEDS} "
+            f"Neither `obj_fn` nor `hessian_diag` was given. {_ONE_FEED} "
             "Flax's `TrainState.apply_gradients` and some wrappers of Optax keep extra arguments to themselves: "
             "docs/in_your_framework.md and docs/compatibility.md show what to call instead."
         )

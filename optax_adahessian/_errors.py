@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import jax
@@ -11,32 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def check_number(name: str, value: Any, *, high: float = math.inf, closed: bool = False) -> None:
-    """Raises unless 0 <= value < high (<= high if `closed`). Traced values, whose number nobody knows yet, pass."""
+def check_number(name: str, value: Any, low: int = 0, high: float = math.inf, closed: bool = False) -> None:
+    """Raises unless low <= value < high (<= high if `closed`). Traced values, whose number nobody knows yet, pass."""
     if isinstance(value, jax.core.Tracer):
         return
     if not isinstance(value, (int, float, jax.Array, np.ndarray, np.generic)) or np.ndim(value):
-        raise TypeError(f"`{name}` (={value!r}) must be one real number. Pass e.g. `{name}=0.5`.")
-    number = np.asarray(value).item()
-    if 0 <= number < high or (closed and number == high):
-        return
-    remedy = "Choose a value in that interval."
-    dtype = getattr(value, "dtype", None)
-    if number == high and dtype in (jnp.bfloat16, jnp.float16):
-        remedy = f"{dtype} rounded it: pass `hyperparam_dtype=jnp.float32` to `optax.inject_hyperparams`."
-    raise ValueError(f"`{name}` (={number!r}) must be in [0, {high:g}{']' if closed else ')'}. {remedy}")
+        raise TypeError(f"`{name}` (={value!r}) must be one real number.")
+    number, dtype = np.asarray(value).item(), getattr(value, "dtype", None)
+    if not (low <= number < high or (closed and number == high)):
+        rounded = number == high and dtype in (jnp.bfloat16, jnp.float16)
+        remedy = f" {dtype} rounded it: pass `hyperparam_dtype=jnp.float32` to `optax.inject_hyperparams`."
+        interval = f"[{low}, {high:g}{']' if closed else ')'}"
+        raise ValueError(f"`{name}` (={number!r}) must be in {interval}.{remedy if rounded else ''}")
 
 
-def check_integer(name: str, value: Any, *, minimum: int) -> None:
-    """Raises unless `value` is an integer of at least `minimum`; of a traced one only the dtype is known."""
-    if isinstance(value, jax.core.Tracer) and jnp.issubdtype(value.dtype, jnp.integer):
-        return
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"`{name}` (={value!r}) must be an integer. Pass e.g. `{name}={minimum + 9}`.") from error
-    if number < minimum:
-        raise ValueError(f"`{name}` (={number}) must be at least {minimum}. Pass e.g. `{name}={minimum + 9}`.")
+def check_integer(name: str, value: Any, minimum: int) -> None:
+    """Raises unless `value` is an integer of at least `minimum`, or a traced one."""
+    if not jnp.issubdtype(jnp.result_type(value) if hasattr(value, "dtype") else type(value), jnp.integer):
+        raise TypeError(f"`{name}` (={value!r}) must be an integer of at least {minimum}.")
+    check_number(name, value, minimum)
 
 
 def check_type(name: str, value: Any, expected: Any, example: str) -> None:

@@ -58,7 +58,7 @@ def adaptive_nesterov(
       b1: limits the memory to :math:`1 / (1 - \beta_1)` steps, in [0, 1).
       accumulator_dtype: dtype of the average; that of the parameters by default.
     """
-    check_number("b1", b1, high=1.0)
+    check_number("b1", b1, high=1)
 
     def init_fn(params: optax.Params) -> AdaptiveNesterovState:
         ema = optax.tree.zeros_like(params, dtype=accumulator_dtype)

@@ -29,24 +29,17 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
 
     def loss(params: Any) -> tuple[Any, Any]:
         out = fun(params, *args, **(kwargs or {}))
-        if has_aux and not (isinstance(out, tuple) and len(out) == 2):
-            raise TypeError(f"`{name}` must return a pair (loss, aux) with `has_aux=True`, and returned {_shown(out)}.")
         value, aux = out if has_aux else (out, None)
-        if _shown(value) not in ("float16[]", "bfloat16[]", "float32[]", "float64[]"):
+        is_array = isinstance(value, (float, jax.Array, np.ndarray, np.generic))
+        if not is_array or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            shown = f"{jnp.result_type(value).name}{list(np.shape(value))}" if is_array else f"a {type(value).__name__}"
             raise TypeError(
-                f"`{name}` must return one real scalar, and returned {_shown(value)}. Take the mean or the sum over "
-                "the batch. With auxiliary output, pass `has_aux=True` to `value_grad_and_hessian_diag`."
+                f"`{name}` must return one real scalar, and returned {shown}. Take the mean or the sum over the batch. "
+                "With auxiliary output, pass `has_aux=True` to `value_grad_and_hessian_diag`."
             )
         return value, aux
 
     return loss
-
-
-def _shown(out: Any) -> str:
-    """A value in an error message: dtype and shape of an array or a float, the type's name of anything else."""
-    if isinstance(out, float) or hasattr(out, "dtype"):
-        return f"{jnp.result_type(out).name}{list(np.shape(out))}"
-    return f"a {type(out).__name__}"
 
 
 def hessian_vector_product(

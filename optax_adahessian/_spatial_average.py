@@ -94,17 +94,16 @@ class SpatialAverage:
         """The block of one leaf, without -1. Raises ValueError if it does not tile the leaf."""
         block, shape = self.block_shape_fn(path, leaf), tuple(leaf.shape)
         try:
-            sizes = tuple(map(operator.index, block))
-            whole = tuple(max(axis, 1) if size == -1 else size for size, axis in zip(sizes, shape, strict=True))
-            tiles = all(size >= 1 and axis % size == 0 for size, axis in zip(whole, shape, strict=True))
+            pairs = [(operator.index(b), axis) for b, axis in zip(block, shape, strict=True)]
+            whole = tuple(max(axis, 1) if b == -1 else b for b, axis in pairs)
+            if all(b >= 1 and axis % b == 0 for b, axis in zip(whole, shape, strict=True)):
+                return whole
         except (TypeError, ValueError):
-            tiles = False
-        if not tiles:
-            raise ValueError(
-                f"`spatial_average` (={self.name}) gives the leaf {jax.tree_util.keystr(path)!r} of shape {shape} the "
-                f"block {block!r}. It must be a tuple of one integer for each axis, which divides the axis, or is -1."
-            )
-        return whole
+            pass
+        raise ValueError(
+            f"`spatial_average` (={self.name}) gives {jax.tree_util.keystr(path)!r}, of shape {shape}, the block "
+            f"{block!r}. It must be a tuple of one integer for each axis, which divides the axis, or is -1."
+        )
 
     def map(self, fn: Callable[..., Any], params: Any, *rest: Any) -> Any:
         """A tree of ``fn(block, leaf, *rest)`` over the leaves of `params`."""

@@ -1,0 +1,16 @@
+from optax_adahessian._adahessian import ScaleByAdaHessianState as ScaleByAdaHessianState
+from optax_adahessian._adahessian import adahessian as adahessian
+from optax_adahessian._adahessian import scale_by_adahessian as scale_by_adahessian
+from optax_adahessian._estimate import HutchinsonState as HutchinsonState
+from optax_adahessian._estimate import hutchinson as hutchinson
+from optax_adahessian._estimate import refresh_due as refresh_due
+from optax_adahessian._estimate import refresh_key as refresh_key
+from optax_adahessian._estimate import value_grad_and_hessian_diag as value_grad_and_hessian_diag
+from optax_adahessian._momentum import AdaptiveNesterovState as AdaptiveNesterovState
+from optax_adahessian._momentum import adaptive_nesterov as adaptive_nesterov
+from optax_adahessian._probes import rademacher_like as rademacher_like
+from optax_adahessian._products import exact_hessian_diag as exact_hessian_diag
+from optax_adahessian._products import hessian_vector_product as hessian_vector_product
+from optax_adahessian._spatial_average import SpatialAverage as SpatialAverage
+
+__version__: str
