@@ -35,7 +35,7 @@ def in_the_repository(*folders):
     return {name for name in listed.split("\0") if name and (ROOT / name).exists()}
 
 
-def test_the_package_needs_jax_and_optax_alone_and_names_its_licence(built):
+def test_the_package_needs_jax_and_optax_alone(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = sorted(name for name in wheel.namelist() if name.endswith((".dist-info/METADATA", ".dist-info/WHEEL")))
         described, tags = (email.message_from_bytes(wheel.read(name)) for name in names)
@@ -45,16 +45,20 @@ def test_the_package_needs_jax_and_optax_alone_and_names_its_licence(built):
     assert tags["Tag"] == "py3-none-any"
 
 
-def test_the_wheel_holds_the_package_and_the_sdist_the_repository_without_its_ci(built):
+def test_the_wheel_holds_the_package_and_nothing_else(built):
     package = in_the_repository("optax_adahessian")
     assert "optax_adahessian/py.typed" in package
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
     folder = next(name.split("/")[0] for name in names if ".dist-info/" in name)
     assert names == package | {f"{folder}/{name}" for name in DIST_INFO}
+
+
+def test_the_sdist_holds_the_repository_without_its_ci(built):
+    ci = ".ci/", ".github/", ".pre-commit"
     with tarfile.open(built[0]) as sdist:
         names = {member.name.split("/", 1)[1] for member in sdist}
-    assert names == {name for name in in_the_repository(".") if not name.startswith(".ci/")} | {"PKG-INFO"}
+    assert names == {name for name in in_the_repository(".") if not name.startswith(ci)} | {"PKG-INFO"}
 
 
 def test_builds_are_reproducible(built, tmp_path):
