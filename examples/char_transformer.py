@@ -5,6 +5,7 @@
 
 `optax.partition` gives each part of the parameters its own optimizer. The loss cannot be computed from one part alone,
 so the loop makes the estimate for all parameters and passes `hessian_diag`: each optimizer takes what is its own.
+AdaHessian is the recommended call, with a clip after the rule.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import optax
 from tqdm import tqdm
 
 import optax_adahessian as oah
+from examples import positive_int
 
 DTYPES = ("float32", "bfloat16")
 CONTEXT = 64
@@ -102,52 +104,36 @@ def part(params):
 
 
 def partitioned(steps):
-    """The optimizer. The paper's rule, and an eps for a mean over characters, whose curvature is tiny."""
+    """The optimizer: the recommended call for the blocks, with one second moment for each output, and AdamW."""
 
     def schedule(peak):
         return optax.warmup_cosine_decay_schedule(0.0, peak, steps // 5, steps)
 
-    adahessian = oah.adahessian(
-        schedule(0.15),
-        b1=0.9,
-        b2=0.98,
-        eps=1e-8,
-        spatial_average=oah.SpatialAverage.rows("HWIO"),
-        time_average="rms",
-        nesterov=False,
-        max_step=None,
-        mu_dtype=jnp.float32,
-    )
+    rows = oah.SpatialAverage.rows("HWIO")
+    rule = oah.adahessian(schedule(0.15), b2=0.98, eps=1e-8, spatial_average=rows, mu_dtype=jnp.float32)
+    adahessian = optax.chain(rule, optax.clip(0.01))
     return optax.partition({"adahessian": adahessian, "adamw": optax.adamw(schedule(0.006), b2=0.98)}, part)
 
 
 def train(loss_fn, tx, params, tokens, steps, batch_size=16, update_interval=10):
-    """Trains with a progress bar: two programs, with an estimate and without. Returns parameters and state."""
+    """Trains with a progress bar. Returns parameters and state."""
     estimate = oah.value_grad_and_hessian_diag(loss_fn)
 
     @jax.jit
-    def estimating_step(params, opt_state, key, windows):
+    def step(params, opt_state, key, windows):
         loss, grads, hessian_diag = estimate(key, params, windows)
         updates, opt_state = tx.update(grads, opt_state, params, hessian_diag=hessian_diag)
         return optax.apply_updates(params, updates), opt_state, loss
 
-    @jax.jit
-    def plain_step(params, opt_state, windows):
-        loss, grads = jax.value_and_grad(loss_fn)(params, windows)
-        updates, opt_state = tx.update(grads, opt_state, params, hessian_diag=None)
-        return optax.apply_updates(params, updates), opt_state, loss
-
-    opt_state = tx.init(params)
+    key, opt_state = jax.random.key(1), tx.init(params)
+    for either in (key, None):  # compiled before the bar starts to estimate the remaining time
+        step.lower(params, opt_state, either, batch_at(0, tokens, batch_size)).compile()
     progress = tqdm(range(steps), unit="step")
-    for step in progress:
-        windows = batch_at(step, tokens, batch_size)
-        if oah.refresh_due(step, update_interval):
-            key = jax.random.fold_in(jax.random.key(1), step)
-            params, opt_state, loss = estimating_step(params, opt_state, key, windows)
-        else:
-            params, opt_state, loss = plain_step(params, opt_state, windows)
-        if step % 20 == 0:
-            progress.set_postfix(loss=f"{float(loss):.3f}")
+    for t in progress:
+        due = oah.refresh_key(key, t, update_interval)
+        params, opt_state, loss = step(params, opt_state, due, batch_at(t, tokens, batch_size))
+        if t % 20 == 0:
+            progress.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
     return params, opt_state
 
 
@@ -161,12 +147,14 @@ def evaluate(loss_fn, params, tokens):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--steps", type=int, default=400, help="training steps (%(default)s)")
-    add("--width", type=int, default=64, help="width of the model (%(default)s)")
-    add("--layers", type=int, default=2, help="blocks of the model (%(default)s)")
+    add("--steps", type=positive_int, default=400, help="training steps (%(default)s)")
+    add("--width", type=positive_int, default=64, help="width of the model, a multiple of 4 (%(default)s)")
+    add("--layers", type=positive_int, default=2, help="blocks of the model (%(default)s)")
     add("--dtype", choices=DTYPES, default="float32", help="dtype of the activations (%(default)s)")
     add("--param-dtype", choices=DTYPES, default="float32", help="dtype of the parameters (%(default)s)")
     args = parser.parse_args(argv)
+    if args.width % Transformer.heads:
+        parser.error(f"--width (={args.width}) must be divisible by {Transformer.heads}, the number of heads")
 
     train_tokens, validation_tokens, vocabulary = load()
     model = Transformer(vocabulary, args.width, args.layers, dtype=args.dtype, param_dtype=args.param_dtype)

@@ -4,7 +4,7 @@
 
 trains once in one go, and once more in a process that is killed half way and started again. What a training loop of
 your own needs is in `train`: parameters, optimizer state and the number of the step are the whole state of a run. The
-keys of the probes follow from the counter in the optimizer's state, so that a run can stop between two estimates.
+keys of the probes follow from the number of the step, so that a run can stop between two estimates.
 
     python -m examples.checkpoint --directory out/run
 
@@ -24,20 +24,22 @@ import orbax.checkpoint as ocp
 from tqdm import tqdm
 
 import optax_adahessian as oah
-from examples import digits
+from examples import digits, positive_int
 
 
 def train(args, directory=None):
     """Trains to the end, from the last checkpoint in the directory if there is one. Returns the parameters."""
     train_data, _ = digits.load()
-    tx = oah.adahessian(optax.cosine_decay_schedule(0.1, args.steps), update_interval=10)
-    params = digits.init_params(jax.random.key(0))
+    rate = optax.cosine_decay_schedule(0.15, args.steps)
+    tx = optax.chain(oah.adahessian(rate, b2=0.98, eps=1e-8), optax.clip(0.01))
+    estimate = oah.value_grad_and_hessian_diag(digits.loss_fn)
+    params, key = digits.init_params(jax.random.key(0)), jax.random.key(1)
     opt_state = tx.init(params)
 
     @jax.jit
-    def train_step(params, opt_state, batch):
-        grads = jax.grad(digits.loss_fn)(params, batch)
-        updates, opt_state = tx.update(grads, opt_state, params, obj_fn=lambda p: digits.loss_fn(p, batch))
+    def train_step(params, opt_state, key, batch):
+        _, grads, hessian_diag = estimate(key, params, batch)
+        updates, opt_state = tx.update(grads, opt_state, params, hessian_diag=hessian_diag)
         return optax.apply_updates(params, updates), opt_state
 
     checkpoints, start = None, 0
@@ -47,8 +49,11 @@ def train(args, directory=None):
         start = checkpoints.latest_step() or 0
     if start:
         params, opt_state = checkpoints.restore(start, args=ocp.args.StandardRestore((params, opt_state)))
+    for either in (key, None):  # compiled before the bar starts to estimate the remaining time
+        train_step.lower(params, opt_state, either, digits.batch_at(start, train_data, 64)).compile()
     for step in tqdm(range(start, args.steps), initial=start, total=args.steps):
-        params, opt_state = train_step(params, opt_state, digits.batch_at(step, train_data, 64))
+        due = oah.refresh_key(key, step, update_interval=10)
+        params, opt_state = train_step(params, opt_state, due, digits.batch_at(step, train_data, 64))
         if checkpoints:
             checkpoints.save(step + 1, args=ocp.args.StandardSave((params, opt_state)))
     if checkpoints:
@@ -76,13 +81,15 @@ def last_checkpoint(directory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", help="train or resume here; without it, show the whole story in a temporary one")
-    parser.add_argument("--steps", type=int, default=400, help="training steps (%(default)s)")
-    parser.add_argument("--every", type=int, default=7, help="steps between checkpoints (%(default)s)")
+    parser.add_argument("--steps", type=positive_int, default=400, help="training steps (%(default)s)")
+    parser.add_argument("--every", type=positive_int, default=7, help="steps between checkpoints (%(default)s)")
     args = parser.parse_args()
     if args.directory:
         print(f"{digits.fingerprint(train(args, args.directory)):08x}")
         return
 
+    if args.steps < 2 * args.every:
+        parser.error(f"--steps (={args.steps}) must be at least twice --every (={args.every}), to be killed in between")
     in_one_go = train(args)
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, __file__, "--directory", directory]

@@ -31,31 +31,25 @@ from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 import optax_adahessian as oah
-from examples import digits
+from examples import digits, positive_int
 
 
-def make_steps(tx, mesh):
-    """The two programs of the loop, with a new estimate and without: parameters replicated, the batch split."""
+def optimizer(steps):
+    """The recommended call."""
+    return optax.chain(oah.adahessian(optax.cosine_decay_schedule(0.15, steps), b2=0.98, eps=1e-8), optax.clip(0.01))
+
+
+def make_step(tx, mesh):
+    """A step over all devices: parameters and key replicated, the batch split. Compiled with a key, and with None."""
     estimate = oah.value_grad_and_hessian_diag(digits.loss_fn, axis_name="data")
 
-    def estimating_step(params, opt_state, step, batch):
-        key = jax.random.fold_in(jax.random.key(1), step)  # the same on all devices: shared probes
+    def step(params, opt_state, key, batch):  # the same key on all devices: shared probes
         loss, grads, hessian_diag = estimate(key, params, batch)
         updates, opt_state = tx.update(grads, opt_state, params, hessian_diag=hessian_diag)
         return optax.apply_updates(params, updates), opt_state, loss
 
-    def plain_step(params, opt_state, step, batch):
-        del step
-        own_params = jax.lax.pcast(params, "data", to="varying")  # so that the gradient is the local one
-        loss, grads = jax.lax.pmean(jax.value_and_grad(digits.loss_fn)(own_params, batch), "data")
-        updates, opt_state = tx.update(grads, opt_state, params, hessian_diag=None)
-        return optax.apply_updates(params, updates), opt_state, loss
-
-    def over_devices(step):
-        mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(), P("data")), out_specs=P())
-        return jax.jit(mapped, donate_argnums=(0, 1))
-
-    return over_devices(estimating_step), over_devices(plain_step)
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P(), P("data")), out_specs=P())
+    return jax.jit(mapped, donate_argnums=(0, 1))
 
 
 def train(args):
@@ -68,10 +62,10 @@ def train(args):
     replicated, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
 
     train_data, test_data = digits.load()
-    tx = oah.adahessian(optax.cosine_decay_schedule(0.1, args.steps))
+    tx, key = optimizer(args.steps), jax.random.key(1)
     params = jax.jit(lambda: digits.init_params(jax.random.key(0)), out_shardings=replicated)()
     opt_state = jax.jit(tx.init, out_shardings=replicated)(params)
-    estimating_step, plain_step = make_steps(tx, mesh)
+    train_step = make_step(tx, mesh)
 
     checkpoints, start = None, 0
     if args.checkpoints:
@@ -79,12 +73,17 @@ def train(args):
         start = checkpoints.latest_step() or 0
     if start:
         params, opt_state = checkpoints.restore(start, args=ocp.args.StandardRestore((params, opt_state)))
+
+    def rows_at(step):
+        batch = digits.batch_at(step, train_data, args.batch_size)
+        return [jax.make_array_from_callback(a.shape, split, lambda index, a=a: a[index]) for a in batch]
+
+    for either in (key, None):  # compiled before the bar starts to estimate the remaining time
+        train_step.lower(params, opt_state, either, rows_at(start)).compile()
     progress = tqdm(range(start, args.steps), disable=args.process_id > 0)
     for step in progress:
-        batch = digits.batch_at(step, train_data, args.batch_size)
-        own_rows = [jax.make_array_from_callback(a.shape, split, lambda index, a=a: a[index]) for a in batch]
-        program = estimating_step if oah.refresh_due(step, args.update_interval) else plain_step
-        params, opt_state, loss = program(params, opt_state, np.int32(step), own_rows)
+        due = oah.refresh_key(key, step, args.update_interval)
+        params, opt_state, loss = train_step(params, opt_state, due, rows_at(step))
         # Waits for the step: collectives of several steps in flight can block each other's threads on CPUs.
         progress.set_postfix(loss=f"{float(loss):.4f}", refresh=False)
         if checkpoints:
@@ -140,16 +139,26 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     env = os.environ.get
-    add("--processes", type=int, default=env("JAX_NUM_PROCESSES", "2"), help="number of processes (2)")
+    add("--processes", type=positive_int, default=env("JAX_NUM_PROCESSES", "2"), help="number of processes (2)")
     add("--process-id", type=int, default=env("JAX_PROCESS_ID"), help="which one this is; without it, start them all")
     add("--coordinator", default=env("JAX_COORDINATOR_ADDRESS"), help="host:port of process 0")
-    add("--devices", type=int, help="use so many CPU devices in each process, instead of all accelerators")
-    add("--steps", type=int, default=200, help="training steps (%(default)s)")
-    add("--batch-size", type=int, default=64, help="rows of a batch over all devices (%(default)s)")
-    add("--update-interval", type=int, default=10, help="steps between estimates of the curvature (%(default)s)")
+    add("--devices", type=positive_int, help="use so many CPU devices in each process, instead of all accelerators")
+    add("--steps", type=positive_int, default=200, help="training steps (%(default)s)")
+    add("--batch-size", type=positive_int, default=64, help="rows of a batch over all devices (%(default)s)")
+    add(
+        "--update-interval",
+        type=positive_int,
+        default=10,
+        help="steps between estimates of the curvature (%(default)s)",
+    )
     add("--checkpoints", metavar="DIRECTORY", help="save here, and resume from here; all processes must see it")
-    add("--checkpoint-every", type=int, default=25, help="steps between checkpoints (%(default)s)")
-    add("--fail-at", type=int, metavar="STEP", help="the last process kills itself after this step of a fresh run")
+    add("--checkpoint-every", type=positive_int, default=25, help="steps between checkpoints (%(default)s)")
+    add(
+        "--fail-at",
+        type=positive_int,
+        metavar="STEP",
+        help="the last process kills itself after this step of a fresh run",
+    )
     return parser.parse_args()
 
 

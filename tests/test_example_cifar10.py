@@ -154,6 +154,14 @@ def test_resnet_20_has_the_published_number_of_parameters():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 269_722
 
 
+def test_only_an_interval_above_1_adds_a_clip_to_the_papers_rule():
+    params = np.ones(2, np.float32)
+    for interval, longest in (1, 1.5e3), (10, 0.01):
+        tx = cifar10_resnet20.optimizer(0.15, interval)
+        updates, _ = tx.update(params, tx.init(params), params, hessian_diag=np.zeros(2, np.float32))
+        np.testing.assert_allclose(np.abs(updates), longest, rtol=1e-3)
+
+
 @pytest.mark.long
 def test_the_example_trains(tmp_path, capsys):
     write_archive(tmp_path)

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
 import pytest
 
-import optax_adahessian as oah
-from examples import digits
+from examples import digits, multi_process
 
 ROOT = Path(__file__).parent.parent
 STEPS = 60
@@ -26,7 +24,7 @@ def run(checkpoints, *flags, entry=("-m", "examples.multi_process")):
 
 def saved_params(checkpoints):
     params = digits.init_params(jax.random.key(0))
-    like = params, oah.adahessian(optax.constant_schedule(0.1)).init(params)
+    like = params, multi_process.optimizer(STEPS).init(params)
     with ocp.CheckpointManager(checkpoints) as manager:
         assert manager.latest_step() == STEPS
         return jax.tree.leaves(manager.restore(STEPS, args=ocp.args.StandardRestore(like))[0])
