@@ -87,7 +87,7 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
             add({"kind": "machine", "quick": share < 1.0, **machine.describe()})
         timed = {(record["task"], record["row"]) for record in records if record["kind"] == "seconds"}
         left = {task: [row for row in rows if row in ROWS and (task, row) not in timed] for task in tasks}
-        timings = [(task, missing, 3 if share < 1.0 else 9) for task, missing in left.items() if missing]
+        timings = [(task, missing, 3 if share < 1.0 else 7) for task, missing in left.items() if missing]
         timed_rows = results(jobs.time_steps, timings, at_once=1)
         for record in tqdm(timed_rows, "timing", sum(map(len, left.values())), unit="row"):
             add(record)
@@ -103,7 +103,7 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
             add(record)
             done = record["steps"] * step[record["task"], record["row"]]
             if bar is None:
-                bar = tqdm(total=sum(expected.values()), initial=done, bar_format=BAR)
+                bar = tqdm(total=sum(expected.values()), initial=done, bar_format=BAR, smoothing=0)
             else:
                 bar.update(min(done, bar.total - bar.n))
 

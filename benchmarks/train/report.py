@@ -117,7 +117,7 @@ def _divergence(results: Results) -> str:
 
 def _study(name: str, results: Results) -> str:
     """Over the recommended row, at equal steps; every row at the best of its rates."""
-    tasks = [task for task in STUDY_TASKS if BASE in results.get(task, {})]
+    tasks = [task for task in STUDY_TASKS if {BASE, *STUDIES[name]} & results.get(task, {}).keys() > {BASE}]
 
     def cell(row: str, result: Mapping[str, Result]) -> str:
         if row not in result:
@@ -153,10 +153,7 @@ _LOW, _HIGH = 0.5, 5.0  # the edges, in units of AdamW's loss
 
 
 def rates(results: Results) -> Figure:
-    """Test loss over that of AdamW's best rate: thin lines are tasks, the thick one is their median.
-
-    To be read on a phone: little text, in the size of the page's. What diverges leaves the panel.
-    """
+    """Test loss over that of AdamW's best rate: a line for each task, and their median. Large enough for a phone."""
     figure = Figure(figsize=(4.5, 5.0), layout="constrained", facecolor="white")
     panels = figure.subplots(2, 1, sharey=True)
     for ax, row in zip(panels, _COLORS, strict=True):

@@ -45,7 +45,6 @@ def best(trials: Iterable[Trial]) -> Trial:
 
 
 def try_all(train: Train, candidates: Iterable[Settings], seeds: Sequence[int], steps: int) -> list[Trial]:
-    """A trial of each setting."""
     return [Trial(settings, [train(settings, seed, steps) for seed in seeds]) for settings in candidates]
 
 
@@ -55,10 +54,7 @@ def at_rates(row: Row, low: int, high: int) -> list[Settings]:
 
 
 def compare(row: Row, train: Train, seeds: tuple[range, range], steps: int, adamw_steps: int) -> Result:
-    """Of a row of the main table: twelve trials with the first seeds, and the best of them with the second.
-
-    The trials are six rates, then four values of the row's second number, then two rates beside the best.
-    """
+    """Of a row of the main table: six rates, four values of its second number, two rates beside the best, the best."""
     grid = try_all(train, at_rates(row, *WIDE), seeds[0], steps) if row.grid else []
     tuning = try_all(train, at_rates(row, -2, 3), seeds[0], steps)
     found, (name, values) = best(tuning).settings, row.second
@@ -75,7 +71,7 @@ def compare(row: Row, train: Train, seeds: tuple[range, range], steps: int, adam
 def study(row: Row, train: Train, seeds: range, steps: int) -> Result:
     """Of a row of a study: the best of four rates is reported with the seeds that it was chosen with."""
     grid = try_all(train, at_rates(row, *WIDE), seeds, steps) if row.grid else []
-    tuning = try_all(train, at_rates(row, -1, 2), seeds, steps)
+    tuning = try_all(train, at_rates(row, -2, 1), seeds, steps)
     return Result(tuning, grid, best(tuning))
 
 

@@ -129,13 +129,18 @@ def _poisson() -> Task:
     def network(params: Any, x: jax.Array) -> jax.Array:
         return _dense(params, x)[:, 0]
 
-    def laplacian(params: Any, x: jax.Array) -> jax.Array:
-        return jnp.trace(jax.hessian(lambda x: network(params, x[None])[0])(x))
+    def second_derivative(params: Any, x: jax.Array, along: jax.Array) -> jax.Array:
+        def derivative(x: jax.Array) -> jax.Array:
+            return jax.jvp(functools.partial(network, params), (x,), (along,))[1]
+
+        return jax.jvp(derivative, (x,), (along,))[1]
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
         inside, boundary = batch
-        residual = jax.vmap(functools.partial(laplacian, params))(inside) / (5 * jnp.pi**2) + solution(inside)
-        return jnp.mean(residual**2) + jnp.mean(network(params, boundary) ** 2)
+        laplacian = sum(second_derivative(params, inside, jnp.zeros_like(inside).at[:, i].set(1.0)) for i in (0, 1))
+        return jnp.mean((laplacian / (5 * jnp.pi**2) + solution(inside)) ** 2) + jnp.mean(
+            network(params, boundary) ** 2
+        )
 
     def relative_error(params: Any, x: jax.Array) -> jax.Array:
         return jnp.linalg.norm(network(params, x) - solution(x)) / jnp.linalg.norm(solution(x))
@@ -150,7 +155,7 @@ def _poisson() -> Task:
     parts = (), *np.random.default_rng(0).random((2, 1000, 2), np.float32)
     init, title = functools.partial(_layers, sizes=(2, 32, 32, 1)), "Physics-informed net, Poisson"
     metric = "relative error of the solution"
-    return Task(title, metric, 2000, 8, init, loss_fn, lambda seed: parts, batch_at, relative_error)
+    return Task(title, metric, 2000, 9, init, loss_fn, lambda seed: parts, batch_at, relative_error)
 
 
 def _attention(block: Any, x: jax.Array, heads: int = 4) -> jax.Array:
@@ -192,7 +197,7 @@ def _transformer(length: int = 32, width: int = 64) -> Task:
 
     parts = train, *(windows(k, np.linspace(0, len(k) - length - 1, 128).astype(int)) for k in kept)
     title, metric = "Character transformer, help texts", "cross-entropy per character"
-    return Task(title, metric, 500, 4, init, loss_fn, lambda seed: parts, batch_at)
+    return Task(title, metric, 500, 6, init, loss_fn, lambda seed: parts, batch_at)
 
 
 def _raw(load_data: Any, **options: Any) -> dict[str, Any]:
@@ -207,10 +212,10 @@ _DIABETES = "Regression, raw features and targets", "squared error", (10, 32, 1)
 
 TASKS: dict[str, Callable[[], Task]] = {
     "mlp": lambda: _dense_net(*_MLP, **_digits(128), steps=250, seeds=24),
-    "relu": lambda: _dense_net(*_RELU, **_digits(256), steps=500, seeds=12),
-    "conv": lambda: _conv_net("Convolutional net, stopped early", (8, 16), 32, steps=250, seeds=12),
-    "conv600": lambda: _conv_net("Convolutional net, trained to the end", (16, 32), 64, steps=600, seeds=4),
-    "autoencoder": lambda: _dense_net(*_CODE, **_digits(128, True), steps=1500, seeds=4),
+    "relu": lambda: _dense_net(*_RELU, **_digits(256), steps=500, seeds=15),
+    "conv": lambda: _conv_net("Convolutional net, stopped early", (8, 16), 32, steps=250, seeds=15),
+    "conv600": lambda: _conv_net("Convolutional net, trained to the end", (16, 32), 64, steps=600, seeds=6),
+    "autoencoder": lambda: _dense_net(*_CODE, **_digits(128, True), steps=1500, seeds=6),
     "transformer": _transformer,
     "cancer": lambda: _dense_net(*_CANCER, **_raw(load_breast_cancer), steps=2000, seeds=24),
     "diabetes": lambda: _dense_net(*_DIABETES, **_raw(load_diabetes, scaled=False), steps=2000, seeds=24),

@@ -47,8 +47,7 @@ def make_program(task: Task, row: Row) -> Any:
             """One step that estimates, and those after it that do not: `refresh_due` as two loops, without a cond."""
             t, carry = carry
             carry = step(True, t, carry)
-            multiple = (t // row.interval + 1) * row.interval
-            end = jnp.minimum(jnp.where(t + 1 < dense_start, t + 1, multiple), steps)
+            end = jnp.minimum(jnp.where(t + 1 < dense_start, t + 1, (t // row.interval + 1) * row.interval), steps)
             if row.interval > 1:
                 carry = jax.lax.fori_loop(t + 1, end, functools.partial(step, False), carry)
             return end, carry
