@@ -143,9 +143,11 @@ def _(way):
     params = jax.tree.map(jnp.asarray, PARAMS)
     tx = inject(adahessian)(learning_rate=RATE)
     _, grads, diag = estimate(key_of(0), params, BATCHES[0])
-    state = optax.tree.set(tx.init(params), learning_rate=jnp.float64(0.5))
-    updates, _ = tx.update(grads, state, params, **feed(way, BATCHES[0], diag))
-    np.testing.assert_allclose(flat(updates), -0.5 * Rule()(flat(grads), flat(diag)), rtol=1e-9)
+    update = jax.jit(lambda state: tx.update(grads, state, params, **feed(way, BATCHES[0], diag))[0])
+    for programs, rate in enumerate((0.1, jnp.float64(0.5), jnp.asarray(0.5))):
+        updates = update(optax.tree.set(tx.init(params), learning_rate=rate) if programs else tx.init(params))
+        np.testing.assert_allclose(flat(updates), -float(rate) * Rule()(flat(grads), flat(diag)), rtol=1e-9)
+        assert update._cache_size() == max(programs, 1)
 
 
 INJECT.add("the same, with schedules", "Of any hyper-parameter that is a number.",
