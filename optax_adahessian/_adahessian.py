@@ -25,10 +25,6 @@ _ONE_FEED = (
 )
 
 
-# Jitted, the arithmetic on a leaf is traced and lowered once for each distinct shape instead of for each leaf.
-_once_per_shape = functools.partial(jax.jit, static_argnames="block")
-
-
 class ScaleByAdaHessianState(NamedTuple):
     """State of `scale_by_adahessian`: arrays only."""
 
@@ -181,6 +177,19 @@ def scale_by_adahessian(
             estimator=estimator.init(params),
         )
 
+    # Jitted, the arithmetic on a leaf is traced and lowered once for each distinct shape instead of for each leaf.
+    @jax.jit
+    def momentum(g: jax.Array, m: jax.Array) -> Any:  # not yet rounded to the dtype that it is stored in
+        dtype = jnp.promote_types(g.dtype, jnp.float32)
+        decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
+        return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def direction(weight: jax.Array, block: tuple[int, ...], g: jax.Array, m: jax.Array, nu: jax.Array) -> jax.Array:
+        denominator = block_expand(weight.astype(nu.dtype) * _denominator(nu, hessian_power, eps), block, g)
+        # Infinity over infinity is NaN. An infinite step would leave a clip as one of the clip's length, for ever.
+        return (m / jnp.where(jnp.isfinite(m), denominator, jnp.inf)).astype(g.dtype)
+
     def update_fn(
         updates: optax.Updates,
         state: ScaleByAdaHessianState,
@@ -215,20 +224,8 @@ def scale_by_adahessian(
         count = optax.safe_increment(state.count)
         weight = _ema_weight(b1, count, state.nu)
 
-        @jax.jit
-        def momentum(g: jax.Array, m: jax.Array) -> Any:  # not yet rounded to the dtype that it is stored in
-            dtype = jnp.promote_types(g.dtype, jnp.float32)
-            decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
-            return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
-
-        @_once_per_shape
-        def direction(block: tuple[int, ...], g: jax.Array, m: jax.Array, nu: jax.Array) -> jax.Array:
-            denominator = block_expand(weight.astype(nu.dtype) * _denominator(nu, hessian_power, eps), block, g)
-            # Infinity over infinity is NaN. An infinite step would leave a clip as one of the clip's length, for ever.
-            return (m / jnp.where(jnp.isfinite(m), denominator, jnp.inf)).astype(g.dtype)
-
         moments = jax.tree.map(momentum, updates, state.mu) if has_momentum else updates
-        directions = spatial_average.map(direction, updates, moments, folded.nu)
+        directions = spatial_average.map(functools.partial(direction, weight), updates, moments, folded.nu)
         mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, state.mu) if has_momentum else None
         return directions, folded._replace(count=count, mu=mu)
 
@@ -250,26 +247,29 @@ def _with_estimate(
     count = optax.safe_increment(state.count)
     weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
 
-    @_once_per_shape
-    def curvature(block: tuple[int, ...], h: jax.Array, old: jax.Array) -> jax.Array:
-        h = h.astype(old.dtype)
-        return jnp.abs(block_mean(h if spatial_average.signed else jnp.abs(h), block))
-
-    @jax.jit
-    def average(d: jax.Array, old: jax.Array) -> jax.Array:
-        w, finite, number = weight.astype(old.dtype), jnp.isfinite(d), jnp.finfo(old.dtype)
-        # A second moment of 0 means that the block had no finite estimate so far; the first one has the weight 1.
-        new = (1 - w) * old + jnp.where(old > 0, w, 1) * jnp.where(finite, d, 0) ** 2
-        # Flat is not unknown: a curvature of 0 is stored as the smallest normal number. Squares stay finite.
-        return jnp.where(finite, jnp.clip(new, number.tiny, number.max / 4), old)
-
+    curvature = functools.partial(_curvature, spatial_average.signed)
     curvatures = spatial_average.map(curvature, hessian_diag, state.nu)
     finite = functools.reduce(operator.and_, [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)], True)
     return state._replace(
         last_estimate=count,
         rejected=jnp.where(finite, state.rejected, state.rejected + 1),
-        nu=jax.tree.map(average, curvatures, state.nu),
+        nu=jax.tree.map(functools.partial(_average, weight), curvatures, state.nu),
     )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _curvature(signed: bool, block: tuple[int, ...], h: jax.Array, like: jax.Array) -> jax.Array:
+    h = h.astype(like.dtype)
+    return jnp.abs(block_mean(h if signed else jnp.abs(h), block))
+
+
+@jax.jit
+def _average(weight: jax.Array, d: jax.Array, old: jax.Array) -> jax.Array:
+    w, finite, number = weight.astype(old.dtype), jnp.isfinite(d), jnp.finfo(old.dtype)
+    # A second moment of 0 means that the block had no finite estimate so far; the first one has the weight 1.
+    new = (1 - w) * old + jnp.where(old > 0, w, 1) * jnp.where(finite, d, 0) ** 2
+    # Flat is not unknown: a curvature of 0 is stored as the smallest normal number. Squares stay finite.
+    return jnp.where(finite, jnp.clip(new, number.tiny, number.max / 4), old)
 
 
 def _denominator(nu: jax.Array, hessian_power: Any, eps: Any) -> jax.Array:

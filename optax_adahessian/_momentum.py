@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -75,12 +76,7 @@ def adaptive_nesterov(
         memory = jnp.clip(memory, _FIRST_MEMORY, longest)
         decay = 1 - 1 / jnp.minimum(memory, count.astype(memory.dtype))
 
-        @jax.jit  # traced once for each distinct shape instead of for each leaf
-        def average(g: jax.Array, e: jax.Array) -> jax.Array:
-            dtype = jnp.promote_types(g.dtype, jnp.float32)
-            b = decay.astype(dtype)
-            return b * e.astype(dtype) + (1 - b) * g.astype(dtype)
-
+        average = functools.partial(_average, decay)
         ema = jax.tree.map(average, updates, state.ema)
         ahead = jax.tree.map(lambda g, e: average(g, e).astype(g.dtype), updates, ema)
         stored = jax.tree.map(lambda e, old: e.astype(old.dtype), ema, state.ema)
@@ -89,22 +85,27 @@ def adaptive_nesterov(
     return optax.GradientTransformation(init_fn, update_fn)
 
 
+@jax.jit  # traced once for each distinct shape instead of for each leaf
+def _average(decay: jax.Array, g: jax.Array, e: jax.Array) -> jax.Array:
+    dtype = jnp.promote_types(g.dtype, jnp.float32)
+    b = decay.astype(dtype)
+    return b * e.astype(dtype) + (1 - b) * g.astype(dtype)
+
+
+@jax.jit
+def _product(u: jax.Array, v: jax.Array) -> jax.Array:
+    """The sum of ``u * v``, which as an array would need memory."""
+    axes, sharding = tuple(range(u.ndim)), jax.sharding.PartitionSpec() if any(jax.typeof(u).sharding.spec) else None
+    exactly = jax.lax.Precision.HIGHEST
+    return jax.lax.dot_general(u, v, ((axes, axes), ((), ())), precision=exactly, out_sharding=sharding)
+
+
 def _cosine(a: Any, b: Any, dtype: Any) -> jax.Array:
     """Of the angle between two trees; 0 if one of them is zero, not finite, or too large or small to be squared."""
 
     def dot(x: Any, y: Any) -> jax.Array:
-        return sum(jax.tree.leaves(jax.tree.map(of_leaves, x, y)), jnp.zeros([], dtype))
-
-    @jax.jit
-    def of_leaves(u: jax.Array, v: jax.Array) -> jax.Array:  # a sum of u * v would hold the products in memory
-        axes, sharded = tuple(range(u.ndim)), any(jax.typeof(u).sharding.spec)
-        return jax.lax.dot_general(
-            u.astype(dtype),
-            v.astype(dtype),
-            ((axes, axes), ((), ())),
-            precision=jax.lax.Precision.HIGHEST,
-            out_sharding=jax.sharding.PartitionSpec() if sharded else None,
-        )
+        products = jax.tree.map(lambda u, v: _product(u.astype(dtype), v.astype(dtype)), x, y)
+        return sum(jax.tree.leaves(products), jnp.zeros([], dtype))
 
     ab, aa, bb = dot(a, b), dot(a, a), dot(b, b)
     usable = jnp.isfinite(aa) & jnp.isfinite(bb) & (aa > 0) & (bb > 0)
