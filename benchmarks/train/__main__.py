@@ -29,6 +29,7 @@ from benchmarks.train.tasks import TASKS
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 QUICK_TASKS, QUICK_SHARE = ("relu", "cancer"), 0.1
+TIMING_BAR = "timing: {n_fmt} of {total_fmt} rows, {elapsed} passed"
 BAR = "training: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left"
 
 
@@ -89,7 +90,7 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
         left = {task: [row for row in rows if row in ROWS and (task, row) not in timed] for task in tasks}
         timings = [(task, missing, 3 if share < 1.0 else 7) for task, missing in left.items() if missing]
         timed_rows = results(jobs.time_steps, timings, at_once=1)
-        for record in tqdm(timed_rows, "timing", sum(map(len, left.values())), unit="row"):
+        for record in tqdm(timed_rows, total=sum(map(len, left.values())), bar_format=TIMING_BAR):
             add(record)
 
         step = {(r["task"], r["row"]): r["step_seconds"] for r in records if r["kind"] == "seconds"}
