@@ -11,8 +11,7 @@ import optax
 from tqdm import tqdm
 
 import optax_adahessian as oah
-from benchmarks.cost import optimizers
-from benchmarks.cost.optimizers import ADAMW, KEY, MOMENTUM, PLAIN
+from benchmarks.cost.optimizers import ADAMW, DECAY, KEY, MOMENTUM, PLAIN, RATE, methods
 from benchmarks.models import Problem, chain, transformer
 from benchmarks.programs import STAGES, compile_program
 from benchmarks.report import Line, Target, find, number, over, pivot
@@ -27,19 +26,19 @@ STEPS += ("optax.contrib.sophia, interval 10", "somax.adahessian, interval 10")
 
 def programs(problem: Problem) -> dict[str, tuple[Any, ...]]:
     """What is compiled: functions with the arguments that they are compiled for."""
-    adamw, ours = optax.adamw(optimizers.RATE), optimizers.adahessian()
+    adamw, ours = (make(RATE, weight_decay=DECAY) for make in (optax.adamw, oah.adahessian))
     _, params, batch = problem
 
     def update(grads: Any, state: Any, params: Any, hessian_diag: Any) -> Any:
         return ours.update(grads, state, params, hessian_diag=hessian_diag)
 
-    steps = {name: method for name, method in optimizers.methods(problem).items() if name in STEPS}
+    steps = {name: method for name, method in methods(problem).items() if name in STEPS}
     states = {name: jax.eval_shape(steps[name].init, params) for name in steps}
     return {
         SIGNS: (oah.rademacher_like, KEY, params),
         "signs: optax.tree.random_like": (partial(optax.tree.random_like, sampler=jax.random.rademacher), KEY, params),
         UPDATE: (adamw.update, params, states[ADAMW], params),
-        DIAGONAL: (update, params, states[PLAIN], params, params),
+        DIAGONAL: (update, params, jax.eval_shape(ours.init, params), params, params),
         **{f"step: {n}": (m.step, params, states[n], KEY if m.keyed else None, batch) for n, m in steps.items()},
     }
 

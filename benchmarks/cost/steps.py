@@ -11,7 +11,7 @@ from benchmarks import machine, models
 from benchmarks.cost import optimizers
 from benchmarks.cost.optimizers import ADAMW, MOMENTUM, PLAIN, TORCH_ADAMW
 from benchmarks.programs import tree_bytes
-from benchmarks.report import Line, Target, find, markdown, number, over
+from benchmarks.report import Line, Target, find, markdown, number, over, pivot
 from benchmarks.timing import Plan, Subject, interleaved, quartiles
 from optax_adahessian.analysis import palette
 
@@ -71,10 +71,10 @@ def _measure(model: str, problem: models.Problem, keep: Callable[[str], bool], p
 
 
 def tables(lines: Sequence[Line]) -> str:
-    """One table for each model."""
+    """The ratios of all models, and one table for each."""
     header = ["optimizer", "ms per step", "over AdamW (quartiles)", "FLOPs over AdamW", "MB accessed", "over AdamW"]
     header += ["temporary MB", "compile, CPU s", "state, in parameters"]
-    parts = []
+    parts = [pivot("time over AdamW's", lines, lambda line: number(ratio(line)))]
     for model in dict.fromkeys(line["model"] for line in lines):
         rows = [line for line in lines if line["model"] == model]
         parts.append(f"**{model}**, {rows[0]['parameters']:,} parameters:\n")
