@@ -1,7 +1,5 @@
 """AdaHessian: momentum over the root of the averaged squared curvature."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math
@@ -16,8 +14,6 @@ import optax
 from optax_adahessian._errors import check_integer, check_like, check_number, check_real_leaves, check_type
 from optax_adahessian._estimate import hutchinson, refresh_due
 from optax_adahessian._spatial_average import SpatialAverage, block_expand, block_mean
-
-_NOT_GIVEN: Any = ...  # None is a value of `hessian_diag`, and an object of ours would not survive pickling
 
 _ONE_FEED = (
     "`update` needs one of them: `obj_fn=lambda p: loss_fn(p, batch)`, or `hessian_diag=hessian_diag` from "
@@ -144,10 +140,7 @@ def scale_by_adahessian(
     mu_dtype: Any = None,
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`adahessian` without learning rate and weight decay; see there for the arguments and errors.
-
-    The state is a `ScaleByAdaHessianState`. Updates have the dtypes of the gradients.
-    """
+    """`adahessian` without learning rate and weight decay; updates have the dtypes of the gradients."""
     check_number("b1", b1, high=1)
     check_number("b2", b2, high=1)
     check_number("eps", eps)
@@ -190,16 +183,11 @@ def scale_by_adahessian(
         # Infinity over infinity is NaN. An infinite step would leave a clip as one of the clip's length, for ever.
         return (m / jnp.where(jnp.isfinite(m), denominator, jnp.inf)).astype(g.dtype)
 
+    # None is a value of `hessian_diag`, and a mark of our own for "not given" would not survive pickling.
     def update_fn(
-        updates: optax.Updates,
-        state: ScaleByAdaHessianState,
-        params: optax.Params | None = None,
-        *,
-        obj_fn: Any = None,
-        hessian_diag: Any = _NOT_GIVEN,
-        **extra_args: Any,
+        updates: Any, state: Any, params: Any = None, *, obj_fn: Any = None, hessian_diag: Any = ..., **extra_args: Any
     ) -> tuple[optax.Updates, ScaleByAdaHessianState]:
-        if obj_fn is None and hessian_diag is _NOT_GIVEN:
+        if obj_fn is None and hessian_diag is ...:
             obj_fn = extra_args.get("value_fn")
         _check_feed(obj_fn, hessian_diag, params, needs_one=hessian_diagonal_fn is None)
         updates = jax.tree.map(jnp.asarray, updates)
@@ -213,7 +201,7 @@ def scale_by_adahessian(
             return fold(state._replace(estimator=estimator_state), diag)
 
         folded = state._replace(mu=None)  # a cond would copy mu
-        if hessian_diag is not _NOT_GIVEN:
+        if hessian_diag is not ...:
             folded = folded if hessian_diag is None else fold(folded, hessian_diag)
         elif isinstance(update_interval, int) and update_interval == 1:
             folded = estimate(folded)
@@ -246,9 +234,7 @@ def _with_estimate(
     """The state with an estimate in its second moment, for all the steps since the last one."""
     count = optax.safe_increment(state.count)
     weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
-
-    curvature = functools.partial(_curvature, spatial_average.signed)
-    curvatures = spatial_average.map(curvature, hessian_diag, state.nu)
+    curvatures = spatial_average.map(functools.partial(_curvature, spatial_average.signed), hessian_diag, state.nu)
     finite = functools.reduce(operator.and_, [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)], True)
     return state._replace(
         last_estimate=count,
@@ -259,8 +245,7 @@ def _with_estimate(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _curvature(signed: bool, block: tuple[int, ...], h: jax.Array, like: jax.Array) -> jax.Array:
-    h = h.astype(like.dtype)
-    return jnp.abs(block_mean(h if signed else jnp.abs(h), block))
+    return jnp.abs(block_mean((h if signed else jnp.abs(h)).astype(like.dtype), block))
 
 
 @jax.jit
@@ -286,13 +271,12 @@ def _is_masked(node: Any) -> bool:
 
 def _check_feed(obj_fn: Any, hessian_diag: Any, params: Any, needs_one: bool) -> None:
     """Raises unless exactly one of `obj_fn` and `hessian_diag` is given, and `obj_fn` has whole parameters."""
-    if obj_fn is not None and hessian_diag is not _NOT_GIVEN:
+    if obj_fn is not None and hessian_diag is not ...:
         raise ValueError(f"`obj_fn` and `hessian_diag` were both given. {_ONE_FEED}")
-    if obj_fn is None and hessian_diag is _NOT_GIVEN and needs_one:
+    if obj_fn is None and hessian_diag is ... and needs_one:
         raise ValueError(
-            f"Neither `obj_fn` nor `hessian_diag` was given. {_ONE_FEED} "
-            "Flax's `TrainState.apply_gradients` and some wrappers of Optax keep extra arguments to themselves: "
-            "docs/in_your_framework.md and docs/compatibility.md show what to call instead."
+            f"Neither `obj_fn` nor `hessian_diag` was given. {_ONE_FEED} Flax's `TrainState.apply_gradients` and some "
+            "wrappers of Optax do not pass them on: see docs/in_your_framework.md and docs/compatibility.md."
         )
     if obj_fn is not None and any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
         raise ValueError(

@@ -1,7 +1,5 @@
 """The few checks whose words are clearer than JAX's: each names the argument, its value, the rule and the remedy."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -51,14 +49,13 @@ def check_real_leaves(name: str, tree: Any) -> None:
 
 def check_like(name: str, tree: Any, params: Any) -> None:
     """Raises unless `tree` has the structure and the shapes of `params`; names the first leaf that differs."""
-    given, expected = (dict(jax.tree_util.tree_leaves_with_path(t)) for t in (tree, params))
+    both = [jax.tree_util.tree_leaves_with_path(t) for t in (tree, params)]
+    given, expected = ({jax.tree_util.keystr(path): f"of shape {np.shape(x)}" for path, x in t} for t in both)
     rule = f"`{name}` must have the structure and the shapes of the parameters."
     for path in [*expected, *given]:
-        mine, other = (
-            f"of shape {np.shape(leaves[path])}" if path in leaves else "absent" for leaves in (given, expected)
-        )
+        mine, other = given.get(path, "absent"), expected.get(path, "absent")
         if mine != other:
-            raise ValueError(f"`{name}{jax.tree_util.keystr(path)}` is {mine}, the parameter is {other}. {rule}")
+            raise ValueError(f"`{name}{path}` is {mine}, the parameter is {other}. {rule}")
     structures: list[Any] = [jax.tree.structure(t) for t in (tree, params)]
     if structures[0] != structures[1]:
         raise ValueError(f"`{name}` is {structures[0]}, the parameters are {structures[1]}. {rule}")

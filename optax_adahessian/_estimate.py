@@ -1,7 +1,5 @@
 """Hutchinson's estimate of the Hessian diagonal: beside value and gradient, and as an Optax transformation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +9,7 @@ import optax
 
 from optax_adahessian._errors import check_integer, check_real_leaves
 from optax_adahessian._probes import check_key, rademacher_like
-from optax_adahessian._products import Hvp, Loss, check_hvp, checked_loss, gradient_and_product
+from optax_adahessian._products import Hvp, Loss, checked_loss, gradient_and_product
 from optax_adahessian._replicas import Axes, check_replicated, mean_over_replicas, per_replica
 
 _MOST_UNROLLED = 8  # more would let the program grow; a loop makes convolutions slow on the CPU
@@ -32,7 +30,8 @@ def value_grad_and_hessian_diag(
         \qquad \mathrm{E}[h] = \mathrm{diag}(H), \qquad \mathrm{Var}[h_i] = \frac{1}{n} \sum_{j \neq i} H_{ij}^2
 
     The estimate is unbiased, since :math:`\mathrm{E}[z_i z_j]` is 1 for i = j and 0 otherwise, and exact where H is
-    diagonal. With one probe the pass costs about three gradients; each further probe costs two more.
+    diagonal (Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57, 2007). With
+    one probe the pass costs about three gradients; each further probe costs two more.
 
     Args:
       fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar; with `has_aux` a pair (loss, aux).
@@ -61,12 +60,8 @@ def value_grad_and_hessian_diag(
       >>> loss, grads, diag = estimate(jax.random.key(0), jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))
       >>> float(loss), [float(g) for g in grads], [float(h) for h in diag]
       (19.0, [6.0, 16.0], [6.0, 8.0])
-
-    Reference:
-      Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57, 2007.
     """
     check_integer("num_probes", num_probes, minimum=1)
-    check_hvp(hvp)
 
     def estimate(key: jax.Array | None, params: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         loss = checked_loss("fun", fun, has_aux, args, kwargs)
@@ -124,10 +119,9 @@ def hutchinson(
 ) -> optax.GradientTransformationExtraArgs:
     """Hutchinson's estimate of the Hessian diagonal as an Optax transformation.
 
-    ``update(updates, state, params, obj_fn=fun)`` returns the estimate instead of the updates. That is the protocol of
-    Optax's own estimator, so that either serves as the `hessian_diagonal_fn` of `adahessian` and of
-    `optax.contrib.sophia`. The n-th estimate draws from ``fold_in(key, n)``. Two estimators with the same key draw the
-    same probes, and so do the members of an ensemble under `jax.vmap`: give each its own key.
+    ``update(updates, state, params, obj_fn=fun)`` returns the estimate instead of the updates, as does Optax's own
+    estimator, so that either serves as the `hessian_diagonal_fn` of `adahessian` and of `optax.contrib.sophia`. The
+    n-th estimate draws from ``fold_in(key, n)``: under `jax.vmap`, give each member of an ensemble its own key.
 
     `key` is a seed or a random key. `obj_fn` is a function of `params` alone that returns a real scalar; with
     `axis_name`, the loss of one replica. See `value_grad_and_hessian_diag` for the other arguments and the errors.
@@ -139,7 +133,6 @@ def hutchinson(
       >>> _, state = tx.update(params, tx.init(params), params, obj_fn=lambda w: jnp.sum(w**4))
     """
     check_integer("num_probes", num_probes, minimum=1)
-    check_hvp(hvp)
     if not isinstance(key, int):
         check_key("key", key)
 
@@ -148,12 +141,7 @@ def hutchinson(
         return HutchinsonState(draws=jnp.zeros([], jnp.int32))
 
     def update_fn(
-        updates: optax.Updates,
-        state: HutchinsonState,
-        params: optax.Params | None = None,
-        *,
-        obj_fn: Any = None,
-        **extra_args: Any,
+        updates: Any, state: HutchinsonState, params: Any = None, *, obj_fn: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, HutchinsonState]:
         del updates, extra_args
         loss = checked_loss("obj_fn", obj_fn)

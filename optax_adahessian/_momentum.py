@@ -1,7 +1,5 @@
 """A momentum whose memory adapts to the gradients; it precedes any rule in a chain."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any, NamedTuple
 
@@ -11,8 +9,7 @@ import optax
 
 from optax_adahessian._errors import check_number
 
-# The memory at first, and its growth where a gradient points straight against the average: heuristics, chosen on other
-# tasks than those of the table below.
+# The growth is that where a gradient points straight against the average. Chosen on other tasks than those below.
 _FIRST_MEMORY, _GROWTH = 3.0, 0.2
 
 
@@ -66,16 +63,13 @@ def adaptive_nesterov(
         dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(ema))
         return AdaptiveNesterovState(count=jnp.zeros([], jnp.int32), memory=jnp.full([], _FIRST_MEMORY, dtype), ema=ema)
 
-    def update_fn(
-        updates: optax.Updates, state: AdaptiveNesterovState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, AdaptiveNesterovState]:
+    def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[optax.Updates, AdaptiveNesterovState]:
         del params
         count = optax.safe_increment(state.count)
         longest = jnp.asarray(1 / (1 - b1), state.memory.dtype)
-        memory = state.memory - _GROWTH * _cosine(updates, state.ema, state.memory.dtype)
-        memory = jnp.clip(memory, _FIRST_MEMORY, longest)
+        grown = state.memory - _GROWTH * _cosine(updates, state.ema, state.memory.dtype)
+        memory = jnp.clip(grown, _FIRST_MEMORY, longest)
         decay = 1 - 1 / jnp.minimum(memory, count.astype(memory.dtype))
-
         average = functools.partial(_average, decay)
         ema = jax.tree.map(average, updates, state.ema)
         ahead = jax.tree.map(lambda g, e: average(g, e).astype(g.dtype), updates, ema)

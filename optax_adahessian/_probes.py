@@ -1,7 +1,5 @@
 """Rademacher probes: random signs in the shape of the parameters."""
 
-from __future__ import annotations
-
 import collections
 import functools
 from typing import Any
@@ -21,10 +19,7 @@ def check_key(name: str, key: Any) -> None:
     except TypeError:
         pass
     shown = f"{key.dtype.name}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
-    raise TypeError(
-        f"`{name}` (={shown}) must be one random key. Pass `jax.random.key(0)` or `jax.random.PRNGKey(0)`; "
-        "one of several split keys is `keys[i]`."
-    )
+    raise TypeError(f"`{name}` (={shown}) must be one random key, e.g. `jax.random.key(0)`; of split keys, `keys[i]`.")
 
 
 def rademacher_like(key: jax.Array, tree: Any) -> Any:
@@ -35,17 +30,14 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
 
     The signs depend on the key and on the shapes and the order of the leaves, not on dtypes, shardings or devices.
     Every device draws its part of a sharded leaf without communication, if the number of devices along each sharded
-    axis is a power of two. Other numbers are correct, but may exchange the words.
+    axis is a power of two.
 
     Args:
-      key: a random key, typed or raw.
-      tree: a pytree of real floating-point arrays. None leaves stay None.
+      key: a random key, typed or raw; else TypeError.
+      tree: a pytree of real floating-point arrays; else TypeError. None leaves stay None.
 
     Returns:
       A pytree with the structure, shapes, dtypes and (under Explicit meshes) shardings of `tree`.
-
-    Raises:
-      TypeError: if `key` is not one key, or a leaf is not a real floating-point array.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_adahessian as oah
@@ -63,8 +55,8 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
 def _draw(key: jax.Array, leaves: tuple[Any, ...]) -> list[jax.Array]:
     """Signs for `leaves`, those of one shape from different bits of the same words.
 
-    Drawing words is what a probe costs, to compile and to run. Each leaf draws the words of its shape anew. The
-    compiler merges these draws after it has partitioned them, so that leaves of one shape may be sharded differently.
+    Drawing words is what a probe costs. Each leaf draws the words of its shape anew; the compiler merges these draws
+    after it has partitioned them, so that leaves of one shape may be sharded differently.
     """
     counts = collections.Counter(leaf.shape for leaf in leaves)
     keys = dict(zip(counts, jax.random.split(key, len(counts)), strict=True))

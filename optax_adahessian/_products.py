@@ -1,7 +1,5 @@
 """Products of the Hessian with vectors, and with every unit vector: its exact diagonal."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from typing import Any, Literal
@@ -15,12 +13,6 @@ from optax_adahessian._errors import check_like, check_real_leaves, check_type
 
 Hvp = Literal["forward_over_reverse", "reverse_over_reverse"]
 Loss = Callable[[Any], tuple[Any, Any]]  # params -> (scalar, aux)
-
-
-def check_hvp(hvp: Any) -> None:
-    """Raises unless `hvp` names a way to differentiate twice."""
-    if hvp not in ("forward_over_reverse", "reverse_over_reverse"):
-        raise ValueError(f"`hvp` (={hvp!r}) must be 'forward_over_reverse' or 'reverse_over_reverse'.")
 
 
 def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args: Any = (), kwargs: Any = None) -> Loss:
@@ -47,7 +39,8 @@ def hessian_vector_product(
 ) -> Any:
     """The product ``H v = d/dt grad fun(params + t v)`` at t = 0, of the Hessian of `fun` at `params` with a vector.
 
-    It is exact to rounding, does not form H, and costs about two gradients on top of the one that it contains.
+    It is exact to rounding, does not form H, and costs about two gradients on top of the one that it contains
+    (Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 6(1), 1994).
 
     Args:
       fun: a function of `params` alone that returns a real scalar.
@@ -64,11 +57,7 @@ def hessian_vector_product(
       >>> hz = oah.hessian_vector_product(lambda w: w[0] ** 2 * w[1], jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]))
       >>> [float(x) for x in hz]
       [4.0, 2.0]
-
-    Reference:
-      Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 6(1), 1994.
     """
-    check_hvp(hvp)
     check_real_leaves("params", params)
     check_like("vector", vector, params)
     return gradient_and_product(checked_loss("fun", fun), params, vector, hvp)[2]
@@ -86,8 +75,7 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
     flat, unravel = jax.flatten_util.ravel_pytree(params)
 
     def entry(i: jax.Array) -> jax.Array:
-        unit = unravel(jnp.zeros_like(flat).at[i].set(1))
-        return jax.flatten_util.ravel_pytree(product(unit))[0][i]
+        return jax.flatten_util.ravel_pytree(product(unravel(jnp.zeros_like(flat).at[i].set(1))))[0][i]
 
     return unravel(jax.lax.map(entry, jnp.arange(flat.size)))
 
@@ -96,6 +84,8 @@ def gradient_and_product(
     loss: Loss, params: Any, vector: Any, hvp: Hvp, more_follow: bool = False
 ) -> tuple[tuple[Any, Any], Any, Any, Callable[[Any], Any]]:
     """``(value, aux)``, the gradient, ``H v``, and a function for further vectors, from one trace of the loss."""
+    if hvp not in ("forward_over_reverse", "reverse_over_reverse"):
+        raise ValueError(f"`hvp` (={hvp!r}) must be 'forward_over_reverse' or 'reverse_over_reverse'.")
     try:
         return _gradient_and_product(loss, params, vector, hvp, more_follow)
     except Exception as error:

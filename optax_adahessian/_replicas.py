@@ -1,7 +1,5 @@
 """Parameters replicated over a mapped axis: differentiate the loss of one replica, then average."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -22,7 +20,7 @@ def per_replica(tree: Any, axis_name: Axes) -> Any:
     """
     for axis in _names(axis_name):
         jax.lax.axis_size(axis)  # names an axis that is not bound, which `pmean` in a shard_map does not
-    for axis in set(_names(axis_name)) & _manual_axes():
+    for axis in _names(axis_name) & _manual_axes():
         tree = jax.tree.map(lambda leaf, axis=axis: _copy(leaf, axis)[0], tree)
     return tree
 
@@ -47,8 +45,8 @@ def _copy(leaf: Any, axis: str) -> tuple[Any, bool]:
         return leaf, True
 
 
-def _names(axis_name: Axes) -> tuple[str, ...]:
-    return (axis_name,) if isinstance(axis_name, str) else axis_name or ()
+def _names(axis_name: Axes) -> set[str]:
+    return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
 
 
 def _manual_axes() -> set[str]:

@@ -17,8 +17,7 @@ from optax_adahessian._errors import check_integer, check_real_leaves, check_typ
 
 BlockShapeFn = Callable[[Any, Any], tuple[int, ...]]  # (path, leaf) -> one size per axis, -1 for a whole axis
 
-# Not curvature of a linear map: leaves with these names stay elementwise whatever their rank. Haiku calls a bias
-# "b" (of rank 3 for channels-first convolutions) and a shift "offset", Keras "beta" and "gamma".
+# Not curvature of a linear map. Haiku calls a bias "b" and a shift "offset", Keras "beta" and "gamma".
 _ELEMENTWISE_NAMES = {"bias", "scale", "b", "offset", "beta", "gamma"}
 
 
@@ -26,21 +25,16 @@ _ELEMENTWISE_NAMES = {"bias", "scale", "b", "offset", "beta", "gamma"}
 class SpatialAverage:
     r"""Which entries of each leaf share one value of the second moment.
 
-    A leaf is tiled by blocks. The curvature of a block is the mean of \|h\| over its entries,
+    A leaf is tiled by blocks. The curvature of a block is :math:`d_B = \frac{1}{|B|} \sum_{i \in B} |h_i|`, the
+    official code's rule. ``signed=True`` takes the paper's, :math:`d_B = |\frac{1}{|B|} \sum_{i \in B} h_i|`, which is
+    smaller wherever signs differ, so that it needs a smaller learning rate. The second moment is stored once per block.
+    Larger blocks change the expected denominator, not only its noise.
 
-    .. math:: d_B = \frac{1}{|B|} \sum_{i \in B} |h_i|,
+    `describe` shows what it does to a model. The presets read a leaf's rank and name, which cannot tell stacked layers
+    (`flax.linen.scan`) or attention kernels from convolutions; `custom` can. Biases and scales stay elementwise.
 
-    the official code's rule. ``signed=True`` takes the paper's, :math:`d_B = |\frac{1}{|B|} \sum_{i \in B} h_i|`,
-    which is smaller wherever signs differ, so that it needs a smaller learning rate. The second moment is stored once
-    per block. Larger blocks change the expected denominator, not only its noise.
-
-    Make one with `none`, `conv`, `rows`, `lengths` or `custom`, and look at what it does to a model with `describe`.
-    The presets read a leaf's rank and name, which cannot tell stacked layers (`flax.linen.scan`) or attention kernels
-    from convolutions; `custom` can. Leaves named as a bias or a scale stay elementwise.
-
-    `kernel` is the layout in JAX's dimension string. "HWIO" is that of Flax, Haiku and Keras, where a dense kernel
-    is (in, out); "OIHW" that of Equinox and PyTorch, where it is (out, in). Either holds for convolutions in 1, 2 and
-    3 dimensions, of rank 3, 4 and 5 ("WIO", "DHWIO", "OIW", "OIDHW" name the same two layouts).
+    `kernel` is the layout: "HWIO" in Flax, Haiku and Keras, where a dense kernel is (in, out), "OIHW" in Equinox and
+    PyTorch, where it is (out, in). Either, or "WIO", "DHWIO", "OIW", "OIDHW", holds for 1, 2 and 3 dimensions.
 
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
@@ -74,7 +68,7 @@ class SpatialAverage:
 
     @classmethod
     def lengths(cls, n: int, kernel: str, *, signed: bool = False) -> SpatialAverage:
-        """One value for each `n` inputs of each output of a dense layer; the official translation code (n = 32).
+        """One value for each `n` inputs of each dense output; the official translation code (n = 32).
 
         Of an embedding table, `n` features of each token. An axis that `n` does not divide stays elementwise.
         """
@@ -83,10 +77,7 @@ class SpatialAverage:
 
     @classmethod
     def custom(cls, fn: BlockShapeFn, *, signed: bool = False) -> SpatialAverage:
-        """Blocks chosen by ``fn(path, leaf)``, which returns one size for each axis, -1 for a whole axis.
-
-        `path` is that of `jax.tree_util.tree_map_with_path`, `leaf` has a shape and a dtype.
-        """
+        """Blocks of the sizes ``fn(path, leaf)``, one for each axis, -1 for a whole one; see `tree_map_with_path`."""
         check_type("fn", fn, Callable, "lambda path, leaf: (1,) * leaf.ndim")
         return cls(f"custom({getattr(fn, '__name__', 'fn')})", fn, signed)
 
