@@ -21,9 +21,12 @@ highlight_language = "text"  # of blocks that name none: what a program prints
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+# As the source writes them, not as the unions that they are short for.
+autodoc_type_aliases = {name: name for name in ("jax.typing.ArrayLike", "optax.ScalarOrSchedule")}
+python_maximum_signature_line_length = 100  # longer ones have a line for each argument
 napoleon_numpy_docstring = False
-# Returns as text: Napoleon would take what stands before a colon for a type.
+# Returns as text: Napoleon would take what is before a colon for a type.
 napoleon_custom_sections = ["Returns", ("Reference", "References")]
 
 html_theme = "furo"

@@ -12,7 +12,6 @@ import pytest
 
 pytestmark = pytest.mark.long
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
-PAGES = sorted(page.stem for page in DOCS.glob("*.md"))
 
 
 class Page(HTMLParser):
@@ -53,42 +52,29 @@ def pages(site: pathlib.Path) -> dict[pathlib.Path, Page]:
     return {path: Page(path.read_text()) for path in site.glob("*.html")}
 
 
-def test_every_page_is_built_and_in_the_table_of_contents(site, pages) -> None:
-    home = pages[site / "index.html"].links
-    assert PAGES
-    for name in PAGES:
-        assert site / f"{name}.html" in pages
-        assert name == "index" or f"{name}.html" in home
-
-
-def test_links_lead_somewhere(site, pages) -> None:
+def test_links_lead_somewhere_and_all_that_is_loaded_is_in_the_site(site, pages) -> None:
+    assert {page.stem for page in DOCS.glob("*.md")} <= {path.stem for path in pages}
     broken = []
     for path, page in pages.items():
-        for link in page.links:
+        assert page.images_without_text == []
+        for link in [*page.links, *page.loaded]:
             target = urllib.parse.urlsplit(link)
-            if target.scheme in ("http", "https", "mailto"):
+            if link in page.links and target.scheme in ("http", "https", "mailto"):
                 continue
             file = path.parent / target.path if target.path else path
             fragment = urllib.parse.unquote(target.fragment)
             known = not fragment or file not in pages or fragment in pages[file].ids
-            if not file.is_file() or not known:
+            if target.netloc or not file.is_file() or not known:
                 broken.append((path.name, link))
     assert broken == []
 
 
-def test_everything_loaded_is_in_the_site_and_images_have_a_text(site, pages) -> None:
-    for path, page in pages.items():
-        assert page.images_without_text == []
-        for source in page.loaded:
-            target = urllib.parse.urlsplit(source)
-            assert not target.netloc, f"{path.name} loads {source} from elsewhere"
-            assert (path.parent / target.path).is_file(), f"{path.name} lacks {source}"
-
-
-def test_formulas_are_rendered_and_the_search_has_an_index(site) -> None:
+def test_formulas_are_rendered_and_the_search_knows_what_people_look_for(site) -> None:
     for name in ("api", "how_it_works"):
         text = (site / f"{name}.html").read_text()
         assert text.count("<math ") > 5
         assert "\\frac" not in text
         assert "<mi>&</mi>" not in text, "an environment that the converter does not know"
-    assert "hutchinson" in (site / "searchindex.js").read_text()
+    index = (site / "searchindex.js").read_text()
+    for word in ("baselin", "gpu", "hutchinson", "instal", "learn"):  # stems
+        assert f"{word}:" in index or f'"{word}":' in index, word
