@@ -59,7 +59,7 @@ def adahessian(
         w_t &= w_{t-1} - \alpha_t \left( \frac{\hat\mu_t}{\hat\nu_t^{k/2} + \varepsilon} + \lambda w_{t-1} \right)
 
     where the hats divide by :math:`1 - \beta^t`, t from 1. The absolute value is taken before the block mean, as in
-    the official code. An estimate stands for all D steps since the last one, with weight :math:`1 - \beta_2^D`, so that
+    the official code. An estimate counts for all D steps since the last one, with weight :math:`1 - \beta_2^D`, so that
     :math:`\beta_2` keeps its meaning per step whatever the interval. The state holds :math:`\hat\nu_t`.
 
     `update` takes the curvature in one of two ways. ``hessian_diag`` is an estimate made outside by
