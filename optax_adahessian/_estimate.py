@@ -10,7 +10,7 @@ import optax
 from optax_adahessian._errors import check_integer, check_real_leaves
 from optax_adahessian._probes import check_key, rademacher_like
 from optax_adahessian._products import Hvp, Loss, checked_loss, gradient_and_product
-from optax_adahessian._replicas import Axes, check_replicated, mean_over_replicas, per_replica
+from optax_adahessian._replicas import Axes, check_replicated, per_replica
 
 _MOST_UNROLLED = 8  # more would let the program grow; a loop makes convolutions slow on the CPU
 
@@ -65,8 +65,8 @@ def value_grad_and_hessian_diag(
 
     def estimate(key: jax.Array | None, params: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         loss = checked_loss("fun", fun, has_aux, args, kwargs)
-        (value, aux), grads, diag = _one_replica(loss, key, params, num_probes, axis_name, hvp)
-        value, grads, diag = mean_over_replicas((value, grads, diag), axis_name)
+        (value, aux), *rest = _one_replica(loss, key, params, num_probes, axis_name, hvp)
+        value, grads, diag = (value, *rest) if axis_name is None else jax.lax.pmean((value, *rest), axis_name)
         return ((value, aux) if has_aux else value), grads, diag
 
     return estimate
@@ -150,7 +150,8 @@ def hutchinson(
         # A key made here and not above: importing or building an optimizer must not start JAX's runtime.
         draw_key = jax.random.fold_in(jax.random.key(key) if isinstance(key, int) else key, state.draws)
         _, _, diag = _one_replica(loss, draw_key, params, num_probes, axis_name, hvp)
-        return mean_over_replicas(diag, axis_name), HutchinsonState(draws=optax.safe_increment(state.draws))
+        diag = diag if axis_name is None else jax.lax.pmean(diag, axis_name)
+        return diag, HutchinsonState(draws=optax.safe_increment(state.draws))
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

@@ -65,7 +65,7 @@ def _draw(key: jax.Array, leaves: tuple[Any, ...]) -> list[jax.Array]:
     for leaf in leaves:
         draw = functools.partial(_signs, leaf=leaf, index=seen[leaf.shape], count=counts[leaf.shape])
         if any(leaf.sharding.spec):  # the axes are Explicit
-            draw = jax.sharding.auto_axes(draw, out_sharding=leaf.sharding)
+            draw = jax.sharding.auto_axes(draw, axes=leaf.sharding.mesh.explicit_axes, out_sharding=leaf.sharding)
         signs.append(draw(keys[leaf.shape]))
         seen[leaf.shape] += 1
     return signs

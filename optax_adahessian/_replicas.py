@@ -7,11 +7,6 @@ import jax
 Axes = str | tuple[str, ...] | None
 
 
-def mean_over_replicas(tree: Any, axis_name: Axes) -> Any:
-    """The mean over the axis, or `tree` itself without one."""
-    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
-
-
 def per_replica(tree: Any, axis_name: Axes) -> Any:
     """`tree` as each replica's own copy; leaves that vary over the axis already stay as they are.
 
