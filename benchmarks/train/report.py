@@ -149,7 +149,6 @@ def _loss(trial: Trial) -> str:
 
 
 _COLORS = {BASELINE: "#D55E00", OURS: "#0072B2"}  # of Okabe and Ito
-_LOW, _HIGH = 0.5, 5.0  # the edges, in units of AdamW's loss
 
 
 def rates(results: Results) -> Figure:
@@ -158,14 +157,15 @@ def rates(results: Results) -> Figure:
     panels = figure.subplots(2, 1, sharey=True)
     for ax, row in zip(panels, _COLORS, strict=True):
         have = [result for result in results.values() if {row, BASELINE} <= result.keys()]
-        lines = [[min(t.mean() / best(r[BASELINE].grid).mean(), 10 * _HIGH) for t in r[row].grid] for r in have]
+        lines = [[min(t.mean() / best(r[BASELINE].grid).mean(), 50.0) for t in r[row].grid] for r in have]
         xs = ROWS[row].rates(*WIDE)
         for line in lines:
             ax.plot(xs, line, color="0.75", linewidth=1)
         if lines:
             ax.plot(xs, [*map(statistics.median, zip(*lines, strict=True))], "o-", color=_COLORS[row], linewidth=3)
-        ax.set(xscale="log", yscale="log", ylim=(_LOW, _HIGH))
+        ax.set(xscale="log", yscale="log", ylim=(0.5, 5.0))
         ax.set_yticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"], minor=False)
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
         ax.tick_params(labelsize=13)
         ax.set_title(row, color=_COLORS[row], fontsize=14)

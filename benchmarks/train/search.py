@@ -36,7 +36,7 @@ class Result(NamedTuple):
     tuning: list[Trial]  # those that differ in the rate alone come first
     grid: list[Trial]  # over a wide range of rates, the other settings as they were at the start
     final: Trial  # of the best settings; in a study the trial that was best
-    equal_steps: Trial | None = None  # the same, in as many steps as AdamW takes
+    equal_steps: Trial | None = None  # the same in as many steps as AdamW takes, with half of the seeds
 
 
 def best(trials: Iterable[Trial]) -> Trial:
@@ -64,8 +64,9 @@ def compare(row: Row, train: Train, seeds: tuple[range, range], steps: int, adam
     found = best(tuning).settings
     fine = [found | {"learning_rate": rounded(found["learning_rate"] * factor)} for factor in (0.65, 1.5)]
     tuning += try_all(train, fine, seeds[0], steps)
-    chosen = [best(tuning).settings]
-    return Result(tuning, grid, *(try_all(train, chosen, seeds[1], n)[0] for n in (steps, adamw_steps)))
+    found = best(tuning).settings
+    final, equal_steps = (seeds[1], steps), (seeds[1][: len(seeds[1]) // 2 or 1], adamw_steps)
+    return Result(tuning, grid, *(try_all(train, [found], *budget)[0] for budget in (final, equal_steps)))
 
 
 def study(row: Row, train: Train, seeds: range, steps: int) -> Result:

@@ -197,7 +197,7 @@ def _transformer(length: int = 32, width: int = 64) -> Task:
 
     parts = train, *(windows(k, np.linspace(0, len(k) - length - 1, 128).astype(int)) for k in kept)
     title, metric = "Character transformer, help texts", "cross-entropy per character"
-    return Task(title, metric, 500, 6, init, loss_fn, lambda seed: parts, batch_at)
+    return Task(title, metric, 500, 5, init, loss_fn, lambda seed: parts, batch_at)
 
 
 def _raw(load_data: Any, **options: Any) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Trainer:
         seconds = time.perf_counter() - start if jax.block_until_ready(trained) else 0.0
         measured = {"start": (params, test), "validation": (trained, validation), "test": (trained, test)}
         losses = {name: float(self._measure(*pair)) for name, pair in measured.items()}
-        finite = {name: loss if math.isfinite(loss) else None for name, loss in losses.items()}
+        finite = {name: float(f"{loss:.6g}") if math.isfinite(loss) else None for name, loss in losses.items()}
         return finite | {"seconds": round(seconds, 4)}
 
     def seconds(self, steps: int, dense_start: int = DENSE_START) -> float:
