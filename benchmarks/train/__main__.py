@@ -88,7 +88,7 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
             add({"kind": "machine", "quick": share < 1.0, **machine.describe()})
         timed = {(record["task"], record["row"]) for record in records if record["kind"] == "seconds"}
         left = {task: [row for row in rows if row in ROWS and (task, row) not in timed] for task in tasks}
-        timings = [(task, missing, 3 if share < 1.0 else 7) for task, missing in left.items() if missing]
+        timings = [(task, missing, 3 if share < 1.0 else 5) for task, missing in left.items() if missing]
         timed_rows = results(jobs.time_steps, timings, at_once=1)
         for record in tqdm(timed_rows, total=sum(map(len, left.values())), bar_format=TIMING_BAR):
             add(record)

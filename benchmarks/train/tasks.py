@@ -212,8 +212,8 @@ _DIABETES = "Regression, raw features and targets", "squared error", (10, 32, 1)
 
 TASKS: dict[str, Callable[[], Task]] = {
     "mlp": lambda: _dense_net(*_MLP, **_digits(128), steps=250, seeds=24),
-    "relu": lambda: _dense_net(*_RELU, **_digits(256), steps=500, seeds=15),
-    "conv": lambda: _conv_net("Convolutional net, stopped early", (8, 16), 32, steps=250, seeds=15),
+    "relu": lambda: _dense_net(*_RELU, **_digits(256), steps=500, seeds=12),
+    "conv": lambda: _conv_net("Convolutional net, stopped early", (8, 16), 32, steps=250, seeds=12),
     "conv600": lambda: _conv_net("Convolutional net, trained to the end", (16, 32), 64, steps=600, seeds=6),
     "autoencoder": lambda: _dense_net(*_CODE, **_digits(128, True), steps=1500, seeds=6),
     "transformer": _transformer,
