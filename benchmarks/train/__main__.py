@@ -27,7 +27,7 @@ from benchmarks.train.pool import pool
 from benchmarks.train.search import Record
 from benchmarks.train.tasks import TASKS
 
-DOCS = pathlib.Path(__file__).parents[2] / "docs"
+ROOT = pathlib.Path(__file__).parents[2]
 QUICK_TASKS, QUICK_SHARE = ("relu", "cancer"), 0.1
 TIMING_BAR = "timing: {n_fmt} of {total_fmt} rows, {elapsed} passed"
 BAR = "training: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left"
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=machine.cores(), help="default: the cores")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
     parser.add_argument("--from", dest="earlier", type=pathlib.Path, metavar="FILE", help="the lines of an earlier run")
-    parser.add_argument("--publish", action="store_true", help="also writes docs/tables and docs/images")
+    parser.add_argument("--publish", action="store_true", help="also writes benchmarks/records and docs")
     return parser
 
 
@@ -110,7 +110,10 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
 
 
 def _write(records: list[Record], results: report.Results, options: argparse.Namespace, name: str) -> None:
-    folders = [(options.out, options.out), *([(DOCS / "tables", DOCS / "images")] if options.publish else [])]
+    folders = [(options.out, options.out)]
+    if options.publish:
+        folders.append((ROOT / "docs" / "tables", ROOT / "docs" / "images"))
+        (ROOT / "benchmarks" / "records" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     for tables, images in folders:
         for part, text in report.tables(records, results).items():
             (tables / f"{name}_{part}.md").write_text(text)

@@ -75,8 +75,7 @@ def _details(records: Sequence[Record], task: str, result: Mapping[str, Result])
     for row in (row for row in ROWS if row in result):
         _, _, final, equal_steps = result[row]
         numbers = [f"{name} {value:g}" for name, value in final.settings.items()]
-        low, high = timed[row]["quartiles"]
-        step = f"{timed[row]['ratio']:.2f} ({low:.2f} to {high:.2f})"
+        step = "{:.2f} ({:.2f} to {:.2f})".format(timed[row]["ratio"], *timed[row]["quartiles"])
         own = [row, step, f"{final.runs[0]['steps']:,}", _loss(final), _loss(equal_steps)]
         body.append([*own, ", ".join([numbers[-1], *numbers[:-1]])])
     header = ["", "step over AdamW's", "steps", "test loss at equal seconds", "at equal steps", "chosen on validation"]

@@ -13,8 +13,6 @@ import numpy as np
 import optax
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
-Loss = Callable[[Any, Any], jax.Array]  # of parameters and a batch
-
 
 class Task(NamedTuple):
     """A model and its data. Settings are chosen on the validation part, results are reported on the test part."""
@@ -24,10 +22,10 @@ class Task(NamedTuple):
     steps: int  # of AdamW; its seconds are what every row is given
     seeds: int  # of a reported run: more where seeds differ more than optimizers do
     init: Callable[[np.random.Generator], Any]
-    loss_fn: Loss  # which is trained
+    loss_fn: Callable[[Any, Any], jax.Array]  # of parameters and a batch, which is trained
     parts: Callable[[int], tuple[Any, Any, Any]]  # of a seed: to train, to validate and to test on
     batch_at: Callable[[jax.Array, Any], Any]  # a random batch, from a key and the first part
-    measure: Loss | None = None  # which is reported, if it is not the loss
+    measure: Callable[[Any, Any], jax.Array] | None = None  # which is reported, if it is not the loss
 
 
 def _table(batch_size: int, *arrays: np.ndarray) -> dict[str, Any]:
@@ -70,7 +68,7 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
 
-_LOSSES: dict[str, Loss] = {
+_LOSSES: dict[str, Any] = {
     "cross-entropy": _cross_entropy,
     "binary cross-entropy": lambda out, labels: jnp.mean(optax.sigmoid_binary_cross_entropy(out[:, 0], labels)),
     "squared error": lambda out, targets: jnp.mean(jnp.sum((out - targets.reshape(out.shape)) ** 2, axis=1)),
