@@ -1,10 +1,11 @@
-"""Losses with derivative rules of their own: what passes, and where JAX's error gets a note that names what does."""
+"""Losses as people write them, also with derivative rules of their own; and where JAX's error gets a note."""
 
 import functools
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from helpers.feeds import fed_in_both_ways
 from jax.experimental import pallas
@@ -62,8 +63,26 @@ def squared_by_loop(w):
 
 loop_backwards = custom(lambda w: w**3, lambda w: (w**3, w), lambda w, g: (3 * squared_by_loop(w) * g,))
 
+of_jvp = jax.custom_jvp(lambda w: w**3)
+of_jvp.defjvp(lambda primals, tangents: (primals[0] ** 3, 3 * primals[0] ** 2 * tangents[0]))
+
+
+def tied(w):
+    """One array in two places of the model."""
+    model = {"encoder": w, "decoder": w}
+    return model["encoder"] * model["decoder"] ** 2
+
+
 FORWARD = {
-    "plain": plain,
+    "jnp": lambda w: w**3,
+    "shared": tied,
+    "fori_loop": lambda w: jax.lax.fori_loop(0, 3, lambda i, state: state * w, jnp.ones(3)),
+    "cond": lambda w: jax.lax.cond(jnp.sum(C) > 0, lambda: w**3, lambda: w),
+    "integer indices": lambda w: w[jnp.array([0, 1, 2])] ** 3,
+    "linear solve": lambda w: jnp.linalg.solve(jnp.diag(1 / C), (w**3 / C)[:, None])[:, 0],
+    "complex inside": lambda w: jnp.real(((1 + 1j) * w) ** 3 / (1 + 1j) ** 3),
+    "custom_jvp": of_jvp,
+    "custom_vjp": plain,
     "under vmap": jax.vmap(plain),
     "in checkpoint": jax.checkpoint(plain),
     "in scan": lambda w: jax.lax.scan(lambda _, x: (None, plain(x)), None, w)[1],
@@ -74,7 +93,26 @@ FORWARD = {
 
 @pytest.mark.parametrize("rule", FORWARD)
 def test_forward_mode_passes(rule):
-    chex.assert_trees_all_close(fed_in_both_ways(loss_of(FORWARD[rule]), W), EXPECTED, rtol=1e-6)
+    chex.assert_trees_all_close(fed_in_both_ways(loss_of(FORWARD[rule]), W), EXPECTED, rtol=1e-5)
+
+
+def test_arguments_and_aux():
+    """By position and by keyword, also by the names that the estimate has for its own; integers among them."""
+
+    def loss(w, coefficients, *, key, params):
+        value = jnp.sum(coefficients * w ** params["power"])
+        return value, {"seen": coefficients + 1, "batch_stats": 0.5 * jax.lax.stop_gradient(w), "key": key}
+
+    c = jnp.array([1, 2, 3])
+    (value, aux), *rest = fed_in_both_ways(loss, W, c, has_aux=True, key=jnp.int32(7), params={"power": 6})
+    chex.assert_trees_all_close((value, *rest), EXPECTED, rtol=1e-6)
+    chex.assert_trees_all_equal(aux, {"seen": c + 1, "batch_stats": W / 2, "key": jnp.int32(7)})
+
+
+@pytest.mark.parametrize("params", [{}, (), {"none": None}, {"unused": jnp.ones((2, 2))}, 2.0, np.array(2.0)], ids=str)
+def test_parameters_that_the_loss_does_not_use_empty_trees_and_numbers(params):
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    chex.assert_trees_all_equal(fed_in_both_ways(lambda p: jnp.array(1.0), params), (jnp.array(1.0), zeros, zeros))
 
 
 @pytest.mark.parametrize("cube", [plain, nested], ids=["plain", "nested"])

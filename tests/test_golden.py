@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.golden import CASES, LAYOUTS, arrays, block, converts, is_flattened, recorded, spatial_average
-from helpers.replay import check, check_own_probes, replay
+from helpers.golden import CASES, LAYOUTS, block, converts, recorded, spatial_average
+from helpers.replay import check, check_own_probes
 
 import optax_adahessian as oah
 
@@ -26,23 +26,6 @@ def test_the_average_is_the_recorded_one(case_id, layout):
     params = {name: p[0] for name, p in recorded(case_id, "p", layout).items()}
     blocks = jax.tree_util.tree_map_with_path(average.block_shape, params)
     assert blocks == {param["name"]: block(param, layout) for param in CASES[case_id]["params"]}
-
-
-def test_presets_express_all_but_explicit_sizes():
-    custom = {case_id for case_id in CASES if spatial_average(case_id, "recorded").name.startswith("custom")}
-    flattened = {case_id for case_id in CASES if any(map(is_flattened, CASES[case_id]["params"]))}
-    assert flattened == {"b_ranks_blocks_cross_rows", "b_mlp_block3", "c_mlp_block3", "c_mlp_block3_k05"}
-    assert custom - flattened == {"b_ranks_blocks_2_3_4_9", "b_mlp_1d_block", "d_ranks_0to5_u2_n2_avg1_k1"}
-
-
-def test_two_dimensional_paths():
-    """The four commands of the analysis program's README."""
-    commands = [case_id for case_id, case in CASES.items() if case["argv"]]
-    assert len(commands) == 4
-    with jax.enable_x64(True):
-        for case_id in commands:
-            path = replay(case_id, "end to end", "recorded", "float64").params["v"]
-            np.testing.assert_allclose(path, arrays(case_id)["p/v"][1:], rtol=0, atol=1e-9)
 
 
 def test_own_probes_estimate_the_diagonal():
