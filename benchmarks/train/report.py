@@ -76,14 +76,14 @@ def _details(records: Sequence[Record], task: str, result: Mapping[str, Result])
         _, _, final, equal_steps = result[row]
         numbers = [f"{name} {value:g}" for name, value in final.settings.items()]
         step = "{:.2f} ({:.2f} to {:.2f})".format(timed[row]["ratio"], *timed[row]["quartiles"])
-        own = [row, step, f"{final.runs[0]['steps']:,}", _loss(final), _loss(equal_steps)]
+        own = [row, step, f"{final.runs[0]['steps']:,}", _loss(final), _percent(*ratio(equal_steps, adamw.equal_steps))]
         body.append([*own, ", ".join([numbers[-1], *numbers[:-1]])])
-    header = ["", "step over AdamW's", "steps", "test loss at equal seconds", "at equal steps", "chosen on validation"]
+    header = ["", "step over AdamW's", "steps", "test loss at equal seconds", "over AdamW's at equal steps", "chosen"]
     return text + _markdown(header, body)
 
 
 def _robustness(results: Results) -> str:
-    """What a wrong rate costs and what a wrong clip does: the median over tasks, and the highest."""
+    """What another rate than the best costs, and another clip than 0.01: the median over tasks, and the highest."""
     body = []
     for row in (row for row in ROWS if ROWS[row].grid):
         mine = [result[row] for result in results.values() if row in result]
@@ -91,16 +91,16 @@ def _robustness(results: Results) -> str:
         clips = [sorted([best(m.tuning[:6]), *m.tuning[6:10]], key=lambda t: t.settings.get("clip", 0)) for m in mine]
         for number, lines in {"learning_rate": [m.grid for m in mine], "clip": clips}.items():
             if mine and number in mine[0].final.settings:
-                tops = [trials.index(best(trials)) for trials in lines]
+                tops = [trials.index(best(trials)) if number != "clip" else 2 for trials in lines]
                 cells = []
                 for offset in (-2, -1, 1, 2):
-                    inside = [
-                        (trials, i) for trials, i in zip(lines, tops, strict=True) if 0 <= i + offset < len(trials)
+                    pairs = [
+                        (t[i + offset], t[i]) for t, i in zip(lines, tops, strict=True) if 0 <= i + offset < len(t)
                     ]
-                    costs = [trials[i + offset].mean() / trials[i].mean() for trials, i in inside] or [math.nan]
+                    costs = [there.mean() / here.mean() for there, here in pairs] or [math.nan]
                     cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
                 body.append([f"{row}, {number}", *cells])
-    return _markdown(["test loss at this multiple of the best", "0.1", "0.3", "3", "10"], body)
+    return _markdown(["test loss at this multiple of the best rate, of a clip of 0.01", "0.1", "0.3", "3", "10"], body)
 
 
 def _divergence(results: Results) -> str:
