@@ -20,12 +20,8 @@ matrix: $(VENV)/test
 
 # Two hours on a machine that does nothing else.
 bench: $(VENV)/bench
-	$(RUN) -m benchmarks.flops
 	$(RUN) -m benchmarks.cost
-	$(RUN) -m benchmarks.memory
-	$(RUN) -m benchmarks.scaling
-	$(RUN) -m benchmarks.quality
-	$(RUN) -m benchmarks.studies
+	$(RUN) -m benchmarks.train
 
 # Every picture of the documentation, and its table of combinations.
 figures: $(VENV)/test
