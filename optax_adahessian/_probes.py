@@ -1,6 +1,5 @@
 """Rademacher probes: random signs in the shape of the parameters."""
 
-import collections
 import functools
 from typing import Any
 
@@ -53,36 +52,38 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _draw(key: jax.Array, leaves: tuple[Any, ...]) -> list[jax.Array]:
-    """Signs for `leaves`, those of one shape from different bits of the same words.
+    """Signs for the abstract arrays `leaves`; those of one shape are different bits of the same words.
 
-    Drawing words is what a probe costs. Each leaf draws the words of its shape anew; the compiler merges these draws
-    after it has partitioned them, so that leaves of one shape may be sharded differently.
+    A draw of words is most of what a probe costs, to compile and to run. Every leaf draws the words of its shape anew,
+    and the compiler merges the draws after partitioning, so that leaves of one shape may be sharded differently.
     """
-    counts = collections.Counter(leaf.shape for leaf in leaves)
-    keys = dict(zip(counts, jax.random.split(key, len(counts)), strict=True))
-    seen: collections.Counter[tuple[int, ...]] = collections.Counter()
+    shapes = [leaf.shape for leaf in leaves]
+    distinct = list(dict.fromkeys(shapes))
+    keys = jax.random.split(key, len(distinct))
     signs = []
-    for leaf in leaves:
-        draw = functools.partial(_signs, leaf=leaf, index=seen[leaf.shape], count=counts[leaf.shape])
-        if any(leaf.sharding.spec):  # the axes are Explicit
-            draw = jax.sharding.auto_axes(draw, axes=leaf.sharding.mesh.explicit_axes, out_sharding=leaf.sharding)
-        signs.append(draw(keys[leaf.shape]))
-        seen[leaf.shape] += 1
+    for i, leaf in enumerate(leaves):
+        index, count = shapes[:i].count(leaf.shape), shapes.count(leaf.shape)
+        draw = functools.partial(_signs, leaf=leaf, index=index, count=count)
+        if any(leaf.sharding.spec):  # over Explicit axes, whose shardings are part of the type
+            axes = leaf.sharding.mesh.explicit_axes
+            draw = jax.sharding.auto_axes(draw, axes=axes, out_sharding=leaf.sharding)
+        signs.append(draw(keys[distinct.index(leaf.shape)]))
     return signs
 
 
 def _signs(key: jax.Array, leaf: Any, index: int, count: int) -> jax.Array:
     """The signs of leaf number `index` of the `count` leaves of its shape.
 
-    `leaves` of them share a word, each with ``32 / leaves`` bits, for entries along one axis of the leaf. A cut of the
-    axis into a power of two of equal parts must not cut a word. So the axis of ``even * odd`` entries, `even` being a
-    power of two, is made of (chunks, bits, words) with the bits in its even factor, or in both if that is too small.
+    A word has `bits` bits for each of ``32 / bits`` leaves: for entries along one axis of the leaf. Devices that hold
+    equal parts of this axis draw whole words: if their number is a power of two, it divides `even`, the largest power
+    of two in the size of the axis. So the axis is read as (chunks, bits, words), where the bits are spread over the
+    even factor first. If it is smaller than `bits`, they are also spread over the odd factor, which is padded for it.
     """
     shape = leaf.shape or (1,)
 
-    def cost(split: tuple[int, int]) -> int:
-        """Words for the shape; a quarter more where the last axis, along which a processor vectorizes, is split."""
-        leaves, axis = split
+    def cost(layout: tuple[int, int]) -> int:
+        """The number of words, and a quarter more to spread bits along the last axis, which computers vectorize."""
+        leaves, axis = layout
         words = -(-count // leaves) * -(-shape[axis] * leaves // 32) * leaf.size // max(shape[axis], 1)
         return words * (5 if axis == len(shape) - 1 else 4)
 
