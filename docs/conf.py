@@ -5,6 +5,10 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "_extensions"))
 
+import jax
+import optax
+from sphinx.util.typing import stringify_annotation
+
 import optax_adahessian
 
 project = "optax_adahessian"
@@ -22,8 +26,6 @@ highlight_language = "text"  # of blocks that name none: what a program prints
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
-# As the source writes them, not as the unions that they are short for.
-autodoc_type_aliases = {name: name for name in ("jax.typing.ArrayLike", "optax.ScalarOrSchedule")}
 python_maximum_signature_line_length = 100  # longer ones have a line for each argument
 napoleon_numpy_docstring = False
 # Returns as text: Napoleon would take what is before a colon for a type.
@@ -31,6 +33,7 @@ napoleon_custom_sections = ["Returns", ("Reference", "References")]
 
 html_theme = "furo"
 html_title = f"optax_adahessian {version}"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["formulas.css"]
 html_math_renderer = "mathml"
@@ -46,5 +49,17 @@ def link_to_pages(app, path, parent, text) -> None:
         text[0] = text[0].replace(f"]({name})", f"]({name.lower()})")
 
 
+# The longest first: the others contain the last.
+SHORT_TYPES = {"ArrayTree": optax.Params, "ScalarOrSchedule": optax.ScalarOrSchedule, "ArrayLike": jax.typing.ArrayLike}
+
+
+def shorten_types(app, what, name, obj, options, signature, returns) -> tuple[str | None, str | None]:
+    """Types by the names that the source has, instead of the unions that these are short for."""
+    for short, union in SHORT_TYPES.items():
+        signature = signature and signature.replace(stringify_annotation(union, "smart"), short)
+    return signature, returns
+
+
 def setup(app) -> None:
     app.connect("include-read", link_to_pages)
+    app.connect("autodoc-process-signature", shorten_types)
