@@ -159,7 +159,7 @@ def scale_by_adahessian(
         params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
 
         def zero_blocks(block: tuple[int, ...], p: Any) -> jax.Array:
-            return block_mean(jnp.zeros_like(p, dtype=jnp.promote_types(p.dtype, jnp.float32)), block)
+            return block_mean(jnp.zeros_like(p, dtype=jnp.result_type(p, jnp.float32)), block)
 
         return ScaleByAdaHessianState(
             count=jnp.zeros([], jnp.int32),
