@@ -111,7 +111,7 @@ def test_arguments_and_aux():
 
 @pytest.mark.parametrize("params", [{}, (), {"none": None}, {"unused": jnp.ones((2, 2))}, 2.0, np.array(2.0)], ids=str)
 def test_parameters_that_the_loss_does_not_use_empty_trees_and_numbers(params):
-    zeros = jax.tree.map(jnp.zeros_like, params)
+    zeros = jax.tree.map(lambda p: 0 * jnp.asarray(p), params)
     chex.assert_trees_all_equal(fed_in_both_ways(lambda p: jnp.array(1.0), params), (jnp.array(1.0), zeros, zeros))
 
 
