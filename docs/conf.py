@@ -1,6 +1,7 @@
 """The documentation site: `sphinx-build -W -b html docs out/site`."""
 
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "_extensions"))
@@ -35,7 +36,7 @@ html_theme = "furo"
 html_title = f"optax_adahessian {version}"
 html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
-html_css_files = ["formulas.css"]
+html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_search_summary = False  # summaries are fetched page by page, which browsers refuse to files on disk
@@ -60,6 +61,16 @@ def shorten_types(app, what, name, obj, options, signature, returns) -> tuple[st
     return signature, returns
 
 
+def let_long_names_break(app, pagename, templatename, context, doctree) -> None:
+    """After the joints of a name in code, so that the last column of a table is on the screen."""
+
+    def with_joints(code: re.Match[str]) -> str:
+        return re.sub(r"(?<=[_.(=:])(?=\w)", "<wbr>", code[0])
+
+    context["body"] = re.sub(r'(?<=<span class="pre">)[^<]+', with_joints, context.get("body", ""))
+
+
 def setup(app) -> None:
     app.connect("include-read", link_to_pages)
     app.connect("autodoc-process-signature", shorten_types)
+    app.connect("html-page-context", let_long_names_break)
