@@ -50,7 +50,7 @@ LOSSES = {AUTO: ways.loss_fn, EXPLICIT: ways.gathered_by_reshard}
         (fed_by_loss, AUTO, P(AXIS)),
         (fed_by_estimate, EXPLICIT, P(AXIS)),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_jit_with_a_split_batch_and_replicated_or_fully_sharded_parameters(feed, axis_type, params_spec):
     run = ways.by_jit(feed, ways.mesh_of(axis_type), params_spec, LOSSES[axis_type])
