@@ -123,7 +123,12 @@ def draw(runs, path):
         axes.plot(
             np.arange(len(smooth)) + window - 1, smooth, color=color, label=f"{name}: test loss {run.test_loss:.4f}"
         )
-    axes.set(yscale="log", xlabel="step", ylabel="training loss", title="Convolutional network on digits")
+    axes.set(
+        yscale="log",
+        xlabel="step",
+        ylabel="training loss",
+        title="Convolutional network on digits: one run each, settings chosen on held-out digits",
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,18 +150,21 @@ def main(argv=None):
     batches, test_data = load_data(options.steps, options.batch_size, options.seed)
     params = jax.jit(model.init)(jax.random.key(options.seed), batches[0][0])
 
-    # TODO chosen
+    # Chosen on a quarter of the training digits, held out. The recommended rate and clip: a third of the rate, and half
+    # and twice the clip, differ from them by less than seeds do; a rate of 0.5 is worse. AdamW's rate is the best of
+    # five, and the warm-up the better of two for both.
     def schedule(peak):
         return optax.warmup_cosine_decay_schedule(0.0, peak, options.steps // 5, options.steps)
 
     adahessian = optax.chain(oah.adahessian(schedule(0.15), b2=0.98, eps=1e-8), optax.clip(0.01))
-    adamw = optax.adamw(schedule(0.003))
+    adamw = optax.adamw(schedule(0.0015))
     runs = {
         "AdaHessian": train("AdaHessian", adahessian, params, batches, test_data, second_order=True),
         "AdamW": train("AdamW", adamw, params, batches, test_data, second_order=False),
     }
     draw(runs, options.picture)
-    print(f"\n{table(runs)}\n\nThe loss curves are in {options.picture}.")
+    print(f"\n{table(runs)}\n\nOne run each. On held-out digits, with four seeds, both did about equally well.")
+    print(f"The loss curves are in {options.picture}.")
     return runs
 
 
