@@ -155,7 +155,6 @@ def scale_by_adahessian(
 
     def init_fn(params: optax.Params) -> ScaleByAdaHessianState:
         check_real_leaves("params", params)
-        # Python numbers become arrays; abstract leaves cannot.
         params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
 
         def zero_blocks(block: tuple[int, ...], p: Any) -> jax.Array:
@@ -250,6 +249,8 @@ def _curvature(signed: bool, block: tuple[int, ...], h: jax.Array, like: jax.Arr
 
 @jax.jit
 def _average(weight: jax.Array, d: jax.Array, old: jax.Array) -> jax.Array:
+    if d.shape != old.shape:
+        raise ValueError(f"The state has another `spatial_average`: `nu` of shape {old.shape}, and here {d.shape}.")
     w, finite, number = weight.astype(old.dtype), jnp.isfinite(d), jnp.finfo(old.dtype)
     # A second moment of 0 means that the block had no finite estimate so far; the first one has the weight 1.
     new = (1 - w) * old + jnp.where(old > 0, w, 1) * jnp.where(finite, d, 0) ** 2

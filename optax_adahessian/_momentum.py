@@ -9,7 +9,6 @@ import optax
 
 from optax_adahessian._errors import check_number
 
-# The growth is that where a gradient points straight against the average. Chosen on other tasks than those below.
 _FIRST_MEMORY, _GROWTH = 3.0, 0.2
 
 

@@ -21,6 +21,8 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
 
     def loss(params: Any) -> tuple[Any, Any]:
         out = fun(params, *args, **(kwargs or {}))
+        if has_aux and not isinstance(out, tuple):
+            raise TypeError(f"`{name}` must return a pair (loss, aux) with `has_aux=True`, not a {type(out).__name__}.")
         value, aux = out if has_aux else (out, None)
         is_array = isinstance(value, (float, jax.Array, np.ndarray, np.generic))
         if not is_array or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
@@ -106,10 +108,10 @@ def _gradient_and_product(loss: Loss, params: Any, vector: Any, hvp: Hvp, more_f
 
     if hvp == "reverse_over_reverse":
         grads, pullback, value_and_aux = jax.vjp(gradient, params, has_aux=True)
-        product = lambda v: pullback(v)[0]  # noqa: E731 - H is symmetric: v^T H = H v
-    elif more_follow:  # one trace for all vectors, at the price of the residuals in memory
-        grads, product, value_and_aux = jax.linearize(gradient, params, has_aux=True)
-    else:
-        grads, along, value_and_aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
-        return value_and_aux, grads, along, None
-    return value_and_aux, grads, product(vector), product
+        return value_and_aux, grads, pullback(vector)[0], lambda v: pullback(v)[0]  # H is symmetric: v^T H = H v
+    if more_follow:  # one trace for all vectors, at the price of the residuals in memory
+        with contextlib.suppress(Exception):  # of what can be pushed forward and not linearized, as Pallas kernels
+            grads, product, value_and_aux = jax.linearize(gradient, params, has_aux=True)
+            return value_and_aux, grads, product(vector), product
+    grads, along, value_and_aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
+    return value_and_aux, grads, along, lambda v: jax.jvp(gradient, (params,), (v,), has_aux=True)[1]
