@@ -22,7 +22,7 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
     def loss(params: Any) -> tuple[Any, Any]:
         out = fun(params, *args, **(kwargs or {}))
         if has_aux and not isinstance(out, tuple):
-            raise TypeError(f"`{name}` must return a pair (loss, aux) with `has_aux=True`, not a {type(out).__name__}.")
+            raise TypeError(f"`{name}` must return a pair (loss, aux) with `has_aux=True`, and returned one value.")
         value, aux = out if has_aux else (out, None)
         is_array = isinstance(value, (float, jax.Array, np.ndarray, np.generic))
         if not is_array or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
