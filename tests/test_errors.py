@@ -123,8 +123,6 @@ MISTAKES = {
     "complex parameters": (init(COMPLEX), TypeError, "complex64 … real and imaginary"),
     "text among parameters": (init(TEXT), TypeError, "`params['bias']` … a str"),
     "integers to estimate": (estimate(params=INTEGERS), TypeError, "`params['bias']` … int32"),
-    "integers, no key": (estimate(params=INTEGERS, key=None), TypeError, "`params['bias']` … int32"),
-    "integers to draw": (lambda: oah.rademacher_like(KEY, INTEGERS), TypeError, "`tree['bias']` … int32"),
     "integers in a product": (product(INTEGERS, INTEGERS), TypeError, "`params['bias']`"),
     "no function": (estimate(fun=3.0), TypeError, "`fun` (=3.0) … lambda params: loss_fn(params, batch)"),
     "no obj_fn": (feed(obj_fn=3.0), TypeError, "`obj_fn` (=3.0) … lambda params"),
@@ -139,7 +137,6 @@ MISTAKES = {
     # The feed.
     "neither": (feed(), ValueError, "Neither … obj_fn=lambda p: loss_fn(p, batch) … hessian_diag=hessian_diag"),
     "both": (feed(obj_fn=loss_fn, hessian_diag=PARAMS), ValueError, "`hessian_diag` were both given"),
-    "both, None": (feed(obj_fn=loss_fn, hessian_diag=None), ValueError, "were both given"),
     "lost on the way": (apply_gradients, ValueError, "TrainState.apply_gradients … in_your_framework"),
     "no parameters": (lambda: TX.update(PARAMS, TX.init(PARAMS), obj_fn=loss_fn), ValueError, "`params` (=None)"),
     "no loss for the estimator": (feed(oah.hutchinson()), TypeError, "`obj_fn` (=None)"),
@@ -148,12 +145,6 @@ MISTAKES = {
     "another shape": (feed(hessian_diag=OTHER_SHAPE), ValueError, "['kernel']` is of shape (3, 2) … of shape (2, 3)"),
     "fewer leaves": (feed(hessian_diag=FEWER), ValueError, "`hessian_diag['bias']` is absent … of shape (3,)"),
     "more leaves": (feed(hessian_diag=MORE), ValueError, "`hessian_diag['extra']` is of shape (1,) … is absent"),
-    "a list": (feed(hessian_diag=[1.0]), ValueError, "hessian_diag … absent"),
-    "another container": (
-        feed(updates=[[], []], params=[[], []], hessian_diag=((), ())),
-        ValueError,
-        "`hessian_diag` is PyTreeDef … the structure",
-    ),
     "integers as diagonal": (feed(hessian_diag=INTEGERS), TypeError, "`hessian_diag['bias']` … int32"),
     "a part instead of all": (feed(ON_BIAS, hessian_diag=FEWER), ValueError, "['bias']` is absent"),
     "a tree beside a vector": (feed(FLAT, hessian_diag=PARAMS), ValueError, "optax.flatten … ravel_pytree"),
@@ -164,11 +155,9 @@ MISTAKES = {
     ),
     # Blocks.
     "no block": (described(lambda p, x: 3), ValueError, "['bias'] … (3,) … block 3"),
-    "half an entry": (described(lambda p, x: (1.5,) * x.ndim), ValueError, "the block (1.5,) … one integer"),
     "a block of another rank": (described(lambda p, x: (1, 1, 1)), ValueError, "the block (1, 1, 1)"),
     "blocks with a rest": (described(lambda p, x: (2,) * x.ndim), ValueError, "block (2,) … divides the axis"),
     "empty blocks": (described(lambda p, x: (0,) * x.ndim), ValueError, "the block (0,)"),
-    "negative blocks": (described(lambda p, x: (-3,) * x.ndim), ValueError, "the block (-3,)"),
 }
 
 
@@ -189,12 +178,6 @@ def test_a_traced_step_is_sent_outside_of_jit_and_what_works_inside_does():
     assert jax.jit(lambda step: jax.lax.cond(oah.refresh_due(step, 10), lambda: 1, lambda: 0))(20) == 1
 
 
-@pytest.mark.parametrize("argument", ["update_interval", "dense_start"])
-def test_a_traced_interval_of_the_wrong_dtype_is_refused(argument):
-    with pytest.raises(TypeError, match=f"`{argument}`.*integer"):
-        jax.jit(lambda value: oah.adahessian(**{argument: value}).init(PARAMS))(2.5)
-
-
 @pytest.mark.parametrize("wrong", [{"b2": 1.5}, {"update_interval": 0}, {"eps": -1.0}])
 def test_injected_values_are_checked_where_they_are_concrete(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -208,13 +191,3 @@ def test_traced_values_pass():
         return tx.update(PARAMS, tx.init(PARAMS), PARAMS, obj_fn=loss_fn)[0]
 
     assert jnp.all(jnp.isfinite(jax.jit(traced)(0.9, 2)["bias"]))
-
-
-def test_edges_of_the_intervals_are_allowed():
-    for options in ({"b1": 0, "b2": 0.0, "eps": 0, "hessian_power": 0, "dense_start": 0}, {"hessian_power": 1}):
-        oah.adahessian(**options, weight_decay=0, update_interval=jnp.int32(1))
-
-
-def test_a_vector_of_another_dtype_is_refused_by_jax_with_both():
-    with pytest.raises((TypeError, ValueError), match=r"float32.*bfloat16|bfloat16.*float32"):
-        oah.hessian_vector_product(lambda w: jnp.sum(w**2), jnp.ones(2), jnp.ones(2, jnp.bfloat16))
