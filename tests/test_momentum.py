@@ -13,15 +13,6 @@ import optax_adahessian as oah
 EPS = float(jnp.finfo(jnp.float32).eps)
 
 
-def steps(b1, grads):
-    """Updates and states for a list of gradients."""
-    tx = oah.adaptive_nesterov(b1)
-    update, state = jax.jit(tx.update), tx.init(jnp.zeros_like(grads[0]))
-    for g in grads:
-        updates, state = update(g, state)
-        yield updates, state
-
-
 def late_state(ema, memory):
     """One in which no step is among the first."""
     return oah.AdaptiveNesterovState(count=jnp.int32(1000), memory=jnp.float32(memory), ema=ema)
@@ -53,19 +44,6 @@ def test_it_follows_the_rule(b1):
         assert memory[399] + 5 < memory[299] > 30
     else:
         assert memory[299] == pytest.approx(1 / (1 - b1))
-
-
-@pytest.mark.parametrize("b1", [0.0, 0.3, 0.9, 0.999])
-def test_the_weights_sum_to_one(b1):
-    """So what does not change is its own average from the first step on, while the memory grows by the third entry."""
-    grads = [jnp.array([3.0, -1e-3, 100.0 * (-1) ** t]) for t in range(40)]
-    for t, (updates, state) in enumerate(steps(b1, grads), start=1):
-        if t == 1:
-            np.testing.assert_array_equal(updates, grads[0])
-        # A combination rounds by less than 2 eps, and the average holds on to what its memory reaches.
-        reach = min(t, float(state.memory))
-        np.testing.assert_allclose(updates[:2], grads[0][:2], rtol=2 * EPS * (reach + 1))
-    assert reach == pytest.approx(1 / (1 - b1)) or reach > 6
 
 
 @pytest.mark.parametrize("b1", [0.0, 0.5, 0.7, 0.9, 0.99])
@@ -100,11 +78,10 @@ def test_where_there_is_no_angle_the_memory_stays(case):
     assert memory_after(*map(jnp.array, NO_ANGLE[case])) == 5.0
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_half_precision_is_compared_in_single(dtype):
-    """The squares, 2**-28, are zero in float16. The sum of 257 of them is none of bfloat16's numbers."""
-    g, ema = jnp.full(257, 2.0**-14, dtype), jnp.full(257, 2.0**-14, dtype).at[:100].multiply(-1)
-    assert memory_after(g, ema) == pytest.approx(5 - (157 - 100) / 257 / 5, abs=(257 + 4) * EPS / 5 + 5 * EPS)
+def test_half_precision_is_compared_in_single():
+    """The squares, 2**-28, are zero in float16."""
+    g = jnp.full(4, 2.0**-14, jnp.float16)
+    assert memory_after(g, g.at[0].multiply(-1)) == pytest.approx(5 - (3 - 1) / 4 / 5, abs=(4 + 4) * EPS)
 
 
 @pytest.mark.parametrize("accumulator_dtype", [None, jnp.bfloat16])
@@ -131,23 +108,6 @@ def test_dtypes_of_a_tree():
         assert tx.init({}).memory.dtype == jnp.float32
 
 
-def test_noise_hardly_makes_it_grow_with_many_entries_and_does_with_one():
-    """The cosine of two of 1,000 random entries is 0 ± 0.032. A fifth of the sum of 300 is 0 ± 0.11: 5 of those.
-
-    With one entry the cosine is 1 or -1, and the memory 3 and a fifth of the absolute value of a sum of 300, which has
-    the standard deviation 3.5: one walk in seven ends below 0.6. That fraction of 64 walks is off by 0.04.
-    """
-    tx = oah.adaptive_nesterov(0.999)
-
-    def last_memory(grads):
-        step = lambda state, g: (tx.update(g, state)[1], None)
-        return jax.lax.scan(step, tx.init(grads[0]), grads)[0].memory
-
-    grads = jax.random.normal(jax.random.key(0), (300, 1000))
-    assert last_memory(grads) < 3 + 5 * 0.11
-    assert np.mean(jax.vmap(last_memory)(grads[:, :64].T) < 3.6) < 1 / 7 + 4 * 0.045
-
-
 @pytest.mark.parametrize(
     "rule", [optax.sgd(0.1), optax.adamw(0.1, b1=0.0), oah.adahessian(0.1, b1=0)], ids=["sgd", "adamw", "adahessian"]
 )
@@ -163,9 +123,3 @@ def test_it_works_before_any_rule(rule):
         looked, ahead = momentum.update(grads, ahead)
         expected, alone = rule.update(looked, alone, params, hessian_diag=params)
         chex.assert_trees_all_equal(updates, expected)
-
-
-def test_the_docstring_says_what_it_is_and_what_noise_does():
-    text = " ".join(oah.adaptive_nesterov.__doc__.split())
-    for part in ("a heuristic of this project", "no part of AdaHessian", "noise", "random walk reflected at 3"):
-        assert part in text
