@@ -29,18 +29,15 @@ def fed_by_loss(tx, params, state):
     return tx.update(jax.grad(partly_singular)(params), state, params, obj_fn=partly_singular)
 
 
-@pytest.mark.parametrize("clipped", [False, True])
 @pytest.mark.parametrize("feed", [fed_by_diag, fed_by_loss])
-def test_what_is_finite_trains_on(feed, clipped):
+def test_what_is_finite_trains_on(feed):
     tx = oah.adahessian(0.15)
     params = {"w": jnp.array([1.0, -2.0]), "b": jnp.zeros(2)}
     state, start = tx.init(params), partly_singular(params)
-    clip = optax.clip(0.1) if clipped else optax.identity()
 
     @jax.jit
     def step(params, state):
         updates, state = feed(tx, params, state)
-        updates, _ = clip.update(updates, clip.init(params))
         return optax.apply_updates(params, updates), state
 
     for _ in range(30):
@@ -100,25 +97,6 @@ def test_a_block_that_is_not_finite_keeps_its_average_and_no_other_block_sees_it
             np.testing.assert_array_equal(updates[1][::2], finite[1][::2])
 
 
-def replicated_run(spread, points):
-    """Two steps on eight replicas; the second sees `points`, one for each."""
-    tx = oah.scale_by_adahessian(hessian_diagonal_fn=oah.hutchinson(axis_name="replicas"))
-    start = jnp.zeros([])
-
-    def loss_fn(w, x):
-        return jnp.abs(w - x) ** 1.5  # at w = x its gradient is 0, and its curvature infinity times 0
-
-    def one_replica(x):
-        state = tx.init(start)
-        for own in (jnp.ones_like(x), x):
-            own_loss = lambda w, own=own: loss_fn(w, own.squeeze())
-            _, grads, _ = oah.value_grad_and_hessian_diag(own_loss, axis_name="replicas")(None, start)
-            updates, state = tx.update(grads, state, start, obj_fn=own_loss)
-        return jax.tree.map(lambda a: a[None], (updates, state))
-
-    return spread(one_replica)(points)
-
-
 def by_pmap(fn):
     mapped = jax.pmap(fn, axis_name="replicas")
     return lambda points: jax.tree.map(lambda a: a.reshape(8, *a.shape[2:]), mapped(points))
@@ -131,7 +109,19 @@ def by_shard_map(fn):
 
 @pytest.mark.parametrize("spread", [by_pmap, by_shard_map])
 def test_what_one_replica_of_eight_cannot_use_none_does(spread):
-    updates, state = replicated_run(spread, jnp.ones(8).at[3].set(0.0))
+    """At w = x the gradient of the loss is 0, and its curvature infinity times 0: in the second step of one replica."""
+    tx = oah.scale_by_adahessian(hessian_diagonal_fn=oah.hutchinson(axis_name="replicas"))
+    start = jnp.zeros([])
+
+    def one_replica(x):
+        state = tx.init(start)
+        for own in (jnp.ones_like(x), x):
+            own_loss = lambda w, own=own: jnp.abs(w - own.squeeze()) ** 1.5
+            _, grads, _ = oah.value_grad_and_hessian_diag(own_loss, axis_name="replicas")(None, start)
+            updates, state = tx.update(grads, state, start, obj_fn=own_loss)
+        return jax.tree.map(lambda a: a[None], (updates, state))
+
+    updates, state = spread(one_replica)(jnp.ones(8).at[3].set(0.0))
     np.testing.assert_array_equal(state.rejected, np.ones(8))
     assert len({replica.tobytes() for replica in np.asarray(state.nu)}) == 1
     # The first step's curvature, 0.75 at a distance of 1, is all there is: mu_hat = 0.9 * 0.1 g1 + 0.1 g2 corrected.
