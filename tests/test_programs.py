@@ -112,17 +112,6 @@ def test_interval_1_holds_no_cond(interval, conds):
         assert counts["cond"] == conds
 
 
-def test_no_first_moment_goes_through_the_cond_of_an_interval():
-    """It would be copied."""
-    loss, params, batch = PROBLEMS["mlp"]
-    tx = ways.optimizer(update_interval=2)
-    jaxpr = jax.make_jaxpr(ways.fed_by_loss(tx, loss))(params, tx.init(params), KEY, batch)
-    (cond,) = [e for e in all_equations(jaxpr.jaxpr) if e.primitive.name == "cond"]
-    returned = [var.aval.shape for var in cond.outvars]
-    assert (1, 32) in returned  # the second moment of rows
-    assert not set(returned) & {leaf.shape for leaf in jax.tree.leaves(params)}
-
-
 def test_the_program_of_an_update_grows_in_proportion_to_the_leaves():
     """A flag over the whole tree that each leaf reads made it grow with their square."""
     tx = oah.scale_by_adahessian()
