@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from helpers.model import assert_within, model_and_bounds
-from helpers.trees import DETERMINISTIC, Leaf, average_of, integers, leaves, poison, run, trees, typed
+from helpers.trees import DETERMINISTIC, Leaf, average_of, integers, poison, run, trees, typed
 from hypothesis import strategies as st
 
 import optax_adahessian as oah
@@ -19,8 +19,6 @@ HYPER = st.fixed_dictionaries(
     }
 )
 PATTERNS = st.text("hhn-", min_size=1, max_size=4)  # an estimate, one that is not finite, none
-SEEDS = st.integers(0, 2**32 - 1)
-SINGLE = leaves((jnp.float32,))
 EPS = float(jnp.finfo(jnp.float32).eps)
 
 
@@ -85,22 +83,6 @@ def test_any_interval_follows_the_rule(pattern, interval, dense_start, hyper, se
     assert state.estimator.draws == sum(due)
 
 
-FIXED = {"b1": 0.9, "b2": 0.5, "eps": 1e-3, "hessian_power": 0.5}
-
-
-def random_run(seed, tree, steps=3):
-    """Gradients and diagonals; the last diagonal has an entry that is not finite."""
-    rng = np.random.default_rng(seed)
-    grads, diags = ([integers(rng, tree) for _ in range(steps)] for _ in range(2))
-    poison(rng, diags[-1])
-    return grads, diags
-
-
-def assert_agree(updates, others, bounds):
-    """Both may be off by the bound: for another length of an array, an operation is another program."""
-    assert_within(updates, others, [2 * bound for bound in bounds])
-
-
 PARAMS = {"u": jnp.array([0.5, -1.0]), "w": jnp.array([[1.0, -0.25, 2.0], [0.5, 1.5, -1.0]])}
 
 
@@ -130,28 +112,3 @@ def test_the_scale_of_the_loss(exponent, eps, k):
     scaled = two_steps(c, eps * c**k, k, PARAMS)
     # Powers of two round nothing; a power with a traced exponent has a few units in the last place.
     jax.tree.map(lambda s, e: np.testing.assert_allclose(s, c ** (1 - k) * e, rtol=8 * EPS), scaled, expected)
-
-
-def stacked(members):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-
-
-@hypothesis.settings(DETERMINISTIC, max_examples=4)
-@hypothesis.given(trees(SINGLE), SEEDS)
-def test_members_of_an_ensemble_are_trained_as_alone(tree, seed):
-    """Two members, whose estimates that are not finite come at different steps."""
-    tx = oah.scale_by_adahessian(**FIXED, spatial_average=average_of(tree))
-    (grads, diags), (others, other_diags) = random_run(seed, tree), random_run(seed + 1, tree)
-    members = [(grads, diags), (others, other_diags[::-1])]
-    alone = [list(run(tx, tree, *member)) for member in members]
-    together = jax.jit(jax.vmap(lambda g, h, state: tx.update(g, state, hessian_diag=h)))
-    state = tx.init(typed(grads[0], tree))
-    states = stacked([state, state])
-    bounds = [list(model_and_bounds(*member, tree, **FIXED)) for member in members]
-    for t in range(len(grads)):
-        inputs = [(typed(g[t], tree), typed(h[t], tree)) for g, h in members]
-        both, states = together(*stacked(inputs), states)
-        for i in range(2):
-            got = jax.tree.map(lambda x, i=i: x[i], both)
-            assert_agree(got, jax.tree.leaves(alone[i][t][0]), bounds[i][t][1])
-    np.testing.assert_array_equal(states.rejected, [run_[-1][1].rejected for run_ in alone])
