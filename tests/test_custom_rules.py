@@ -1,14 +1,11 @@
 """Losses as people write them, also with derivative rules of their own; and where JAX's error gets a note."""
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.feeds import fed_in_both_ways
-from jax.experimental import pallas
 
 import optax_adahessian as oah
 
@@ -35,27 +32,6 @@ square = custom(lambda w: w**2, lambda w: (w**2, w), lambda w, g: (2 * w * g,))
 nested = custom(lambda w: w**3, lambda w: (w**3, w), lambda w, g: (3 * square(w) * g,))
 
 
-def kernel(body, *arrays):
-    """A Pallas kernel on the CPU, where an interpreter runs it."""
-    shape = jax.ShapeDtypeStruct(arrays[0].shape, arrays[0].dtype)
-    return pallas.pallas_call(body, out_shape=shape, interpret=True)(*arrays)
-
-
-def cube_kernel(w_ref, out_ref):
-    out_ref[...] = w_ref[...] ** 3
-
-
-def cube_backward_kernel(w_ref, g_ref, out_ref):
-    out_ref[...] = 3 * w_ref[...] ** 2 * g_ref[...]
-
-
-kernels = custom(
-    functools.partial(kernel, cube_kernel),
-    lambda w: (kernel(cube_kernel, w), w),
-    lambda w, g: (kernel(cube_backward_kernel, w, g),),
-)
-
-
 def squared_by_loop(w):
     """By a loop that runs while its counter says so: forward mode alone passes it."""
     return jax.lax.while_loop(lambda carry: carry[0] < 2, lambda carry: (carry[0] + 1, carry[1] * w), (0, 1 + 0 * w))[1]
@@ -67,26 +43,16 @@ of_jvp = jax.custom_jvp(lambda w: w**3)
 of_jvp.defjvp(lambda primals, tangents: (primals[0] ** 3, 3 * primals[0] ** 2 * tangents[0]))
 
 
-def tied(w):
-    """One array in two places of the model."""
-    model = {"encoder": w, "decoder": w}
-    return model["encoder"] * model["decoder"] ** 2
-
-
 FORWARD = {
     "jnp": lambda w: w**3,
-    "shared": tied,
     "fori_loop": lambda w: jax.lax.fori_loop(0, 3, lambda i, state: state * w, jnp.ones(3)),
     "cond": lambda w: jax.lax.cond(jnp.sum(C) > 0, lambda: w**3, lambda: w),
-    "integer indices": lambda w: w[jnp.array([0, 1, 2])] ** 3,
-    "linear solve": lambda w: jnp.linalg.solve(jnp.diag(1 / C), (w**3 / C)[:, None])[:, 0],
     "complex inside": lambda w: jnp.real(((1 + 1j) * w) ** 3 / (1 + 1j) ** 3),
     "custom_jvp": of_jvp,
     "custom_vjp": plain,
     "under vmap": jax.vmap(plain),
     "in checkpoint": jax.checkpoint(plain),
     "in scan": lambda w: jax.lax.scan(lambda _, x: (None, plain(x)), None, w)[1],
-    "kernels": kernels,
     "a loop in the backward rule": loop_backwards,
 }
 
@@ -113,11 +79,6 @@ def test_arguments_and_aux():
 def test_parameters_that_the_loss_does_not_use_empty_trees_and_numbers(params):
     zeros = jax.tree.map(lambda p: 0 * jnp.asarray(p), params)
     chex.assert_trees_all_equal(fed_in_both_ways(lambda p: jnp.array(1.0), params), (jnp.array(1.0), zeros, zeros))
-
-
-@pytest.mark.parametrize("cube", [plain, nested], ids=["plain", "nested"])
-def test_reverse_mode_passes_rules_that_call_a_custom_vjp_again_too(cube):
-    chex.assert_trees_all_close(fed_in_both_ways(loss_of(cube), W, hvp="reverse_over_reverse"), EXPECTED, rtol=1e-6)
 
 
 def notes_of(raised):
@@ -151,50 +112,28 @@ def test_the_note_names_the_switch_and_the_switch_helps(remedy, call):
     chex.assert_tree_all_finite(jax.jit(lambda: CALLS[call](loss, remedy))())
 
 
-def test_inside_jit_a_nested_rule_fails_when_jax_lowers_the_program_with_its_own_error():
-    with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jit(oah.value_grad_and_hessian_diag(loss_of(nested)))(KEY, W)
-
-
-def called_back(w, g):
-    return jax.pure_callback(lambda w, g: 3 * w**2 * g, jax.ShapeDtypeStruct(w.shape, w.dtype), w, g)
-
-
-# Neither way helps: the incomplete gamma function has no derivative in its first argument, a callback none at all.
-NO_SECOND_DERIVATIVE = {
-    "gammainc": lambda w: jax.scipy.special.gammainc(jnp.abs(w), 1.0 + 0 * w),
-    "a callback in the backward rule": custom(lambda w: w**3, lambda w: (w**3, w), lambda w, g: (called_back(w, g),)),
-}
-
-
+# Neither way helps: the incomplete gamma function has no derivative in its first argument.
 @pytest.mark.parametrize("hvp", OTHER)
 @pytest.mark.parametrize("jit", [jax.jit, lambda f: f], ids=["jit", "eager"])
-@pytest.mark.parametrize("rule", NO_SECOND_DERIVATIVE)
-def test_a_loss_without_a_second_derivative_gets_no_advice(rule, jit, hvp):
+def test_a_loss_without_a_second_derivative_gets_no_advice(jit, hvp):
+    loss = lambda w: jnp.sum(jax.scipy.special.gammainc(jnp.abs(w), 1.0 + 0 * w))
     with pytest.raises(Exception, match=r".") as raised:
-        jit(oah.value_grad_and_hessian_diag(loss_of(NO_SECOND_DERIVATIVE[rule]), hvp=hvp))(KEY, W)
+        jit(oah.value_grad_and_hessian_diag(loss, hvp=hvp))(KEY, W)
     assert "hvp" not in notes_of(raised)
 
 
-def test_a_mistake_in_the_loss_is_raised_as_it_is_and_traced_once_more_at_most():
+def test_a_loss_that_passes_is_traced_once_and_a_mistake_in_it_is_raised_as_it_is():
     calls = []
 
     def loss(w):
         calls.append(1)
-        raise KeyError("mine")
-
-    with pytest.raises(KeyError, match="mine") as raised:
-        oah.value_grad_and_hessian_diag(loss, num_probes=2)(KEY, jnp.ones(2))
-    assert len(calls) <= 2
-    assert "hvp" not in notes_of(raised)
-
-
-def test_a_loss_that_passes_is_traced_once():
-    calls = []
-
-    def loss(w):
-        calls.append(1)
+        if len(w) == 2:
+            raise KeyError("mine")
         return jnp.sum(w**4)
 
     jax.make_jaxpr(oah.value_grad_and_hessian_diag(loss))(KEY, W)
     assert calls == [1]
+    with pytest.raises(KeyError, match="mine") as raised:
+        oah.value_grad_and_hessian_diag(loss)(KEY, jnp.ones(2))
+    assert len(calls) <= 1 + 2
+    assert "hvp" not in notes_of(raised)
