@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parent.parent / "docs" / "distributed.md"
-OTHER_PROBES = {"micro-batches", "ensemble"}
+OTHER_PROBES = {"ensemble"}
 
 
 @pytest.mark.long
