@@ -12,8 +12,6 @@ from matplotlib.text import Text
 
 from docs.figures import paths
 from docs.figures.__main__ import FIGURES
-from docs.figures.estimation import HESSIAN, four_probes
-from docs.figures.models import W, parabola
 from optax_adahessian.analysis.palette import COLORS
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -25,12 +23,6 @@ def test_figure_is_shown_and_has_labels_that_a_phone_can_show(name: str) -> None
         figure = FIGURES[name]()
     assert (DOCS / "images" / name).is_file()
     assert any(f"images/{name}" in page.read_text() for page in DOCS.glob("*.md"))
-    assert figure.get_facecolor() == (1, 1, 1, 1)
-    visible = [ax for ax in figure.axes if ax.axison]
-    assert bool(visible) == (name != "probes.png")  # a table, drawn
-    for ax in visible:
-        assert ax.get_xlabel() or ax.get_shared_x_axes().get_siblings(ax) != [ax]
-        assert ax.get_ylabel() or ax.get_shared_y_axes().get_siblings(ax) != [ax]
     # A point is 1/72 inch, and a phone shows the figure's width on 390 pixels.
     sizes = [text.get_fontsize() / 72 / figure.get_figwidth() * 390 for text in figure.findobj(Text) if text.get_text()]
     assert min(sizes) >= 9
@@ -43,12 +35,6 @@ def test_figures_show_what_their_text_says() -> None:
     assert ours[-1] < 1e-12 < descent[-1]
     without, averaged = (path.losses[-1] for path in paths.bowl_paths().values())
     assert averaged < without
-    for curvature in (0.4, 4.0):
-        value, slope = parabola(W, curvature), (parabola(W + 1e-6, curvature) - parabola(W - 1e-6, curvature)) / 2e-6
-        np.testing.assert_allclose([value, slope], [1, -1], rtol=1e-9)
-    errors = (four_probes() * (HESSIAN @ four_probes())).mean(axis=1) - np.diag(HESSIAN)
-    np.testing.assert_array_equal(HESSIAN, HESSIAN.T)
-    assert errors.min() < 0 < errors.max()
 
 
 def test_colors_differ_in_lightness_or_blueness_for_colour_blind_readers() -> None:
