@@ -15,22 +15,14 @@ from optax_adahessian.analysis.surfaces import FUNCTIONS, MAX_LENGTH
 X, Y = 0.3, -0.7
 
 VALUES = {
-    "x + y*2": X + Y * 2,
     "x - y - 1": (X - Y) - 1,
     "x / y / 2": X / Y / 2,
     "-x**2": -(X**2),
-    "(-x)**2": X**2,
     "x^2^3": X**8,
-    "x**-1": 1 / X,
-    "2**x": 2**X,
     "-x - -y + +1": -X + Y + 1,
-    "x*(y + (1))": X * (Y + 1),
-    "1.5e2*x + .5 + 2.*y": 150 * X + 0.5 + 2 * Y,
-    "x*pi + e": X * math.pi + math.e,
-    "  x**(1/2) ": math.sqrt(X),
+    "1.5e2*x*pi + .5 + 2.*(y + (e))": 150 * X * math.pi + 0.5 + 2 * (Y + math.e),
     "5*x^2 + 0.5*sin(5*y)**2": 5 * X**2 + 0.5 * math.sin(5 * Y) ** 2,
     **{f"{name}(x)": getattr(math, name, abs)(X) for name in FUNCTIONS},
-    **{f"0*x + {name}(0.3)": getattr(math, name, abs)(0.3) for name in FUNCTIONS},
 }
 
 
@@ -49,27 +41,14 @@ def test_derivatives_of_integer_powers_are_exact_at_zero() -> None:
 
 # Texts by the message that refuses them.
 REFUSED = {
-    "is not known. Allowed are numbers, x, y": [
-        *("__import__(x)", "eval(x)", "x.__class__", "x + v", "x if y else 1", "x or y", "not x", "True*x", "2j*x"),
-        *("sin(x)(y)", "sin(*x)", "sin", "sin()", "x // y"),
-    ],
-    "is not allowed. Allowed are numbers, x, y": [
-        *("__import__('os').system('true')", "x[0]", "lambda: x", "x := 2", "x == y", "x; y", "x # y", "x \\\n + y"),
-        *("'x'", "sin(x, y)", "x + \u0662", "\uff58 + y", "x + \0"),
-    ],
-    "cannot be read": ["lambda x", "x + " + 250 * "(", "x * * y"],
+    "is not known. Allowed are numbers, x, y": ["eval(x)", "x.__class__", "x or y", "2j*x", "sin(x)(y)", "sin(*x)"],
+    "is not allowed. Allowed are numbers, x, y": ["__import__('os').system('true')", "x[0]", "lambda: x", "x; y"],
     "Write products with a star, 2*x": ["2x", "x y"],
-    "and functions with parentheses": ["sin x"],
-    "column 1: this cannot be read": ["", "   ", "(x"],
-    "column 4: this cannot be read": ["x +"],
+    "column 1: this cannot be read": ["", "(x"],
     "column 5: 'v' is not known": ["x + v"],
-    "column 2: '[' is not allowed": ["x[0]"],
     "depends on neither x nor y": ["3 + pi"],
     "the exponent (=1e+10) must be between -100 and 100": ["x + 10**10**10", "x**1e10"],
-    "column 5: this constant must be real, finite and at most 1e+100": [
-        *("x + 1e999", "x + " + 200 * "9", "x + " + 290 * "9", "x + (10**60)**2", "x + 1/0", "x + sqrt(-1)"),
-        *("x + (-8)**(1/3)", "x + log(0)"),
-    ],
+    "this constant must be real, finite and at most 1e+100": ["x + 1e999", "x + 1/0", "x + sqrt(-1)"],
     "has 305 characters; at most 300": ["x + " + 150 * "(" + "y" + 150 * ")"],
 }
 
