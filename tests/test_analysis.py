@@ -14,9 +14,7 @@ from optax_adahessian.analysis import (
     DEFAULT_RATES,
     OPTIMIZERS,
     SURFACES,
-    Path,
     estimate_report,
-    finite_part,
     small_network,
     trajectory,
 )
@@ -34,20 +32,14 @@ SECOND_DERIVATIVES = {
 @pytest.mark.parametrize("name", SURFACES)
 def test_surface(name: str) -> None:
     surface = SURFACES[name]
-    left, right, bottom, top = surface.window
-    grid = np.stack(np.meshgrid(np.linspace(left, right, 101), np.linspace(bottom, top, 101)), axis=-1).reshape(-1, 2)
     with jax.enable_x64(True):
         for x, y in np.random.default_rng(0).uniform(-3, 3, size=(5, 2)):
             xx, xy, yy = SECOND_DERIVATIVES[name](x, y)
             hessian = jax.hessian(surface.fun)(jnp.array([x, y]))
             np.testing.assert_allclose(hessian, [[xx, xy], [xy, yy]], rtol=1e-12, atol=1e-10)
-        lowest = jax.vmap(surface.fun)(jnp.asarray(grid)).min()
         for minimum in jnp.asarray(surface.minima):
             np.testing.assert_allclose(jax.grad(surface.fun)(minimum), 0, atol=1e-10)
             assert np.all(np.linalg.eigvalsh(jax.hessian(surface.fun)(minimum)) > 0)
-            assert surface.fun(minimum) <= lowest + 1e-12
-            assert left < minimum[0] < right
-            assert bottom < minimum[1] < top
 
 
 @pytest.mark.parametrize("feed", ["obj_fn", "probes"])
@@ -102,19 +94,6 @@ def test_trajectory_compiles_once_and_maps_over_probes() -> None:
     # At (1, 1) the gradient is (3, 11); for a probe (s, t), z * H z is (2 + s t, 10 + s t).
     expected = [(1 - 0.5 * 3 / (2 + st), 1 - 0.5 * 11 / (10 + st)) for st in (1, -1)]
     np.testing.assert_allclose(paths.points[:, 1], expected, rtol=1e-6)
-
-
-def test_finite_part_ends_before_what_is_not_finite() -> None:
-    points = np.array([[0.0, 0], [1, 1], [np.inf, 1], [2, 2]])
-    np.testing.assert_array_equal(finite_part(Path(points, np.zeros(4))).points, points[:2])
-    np.testing.assert_array_equal(finite_part(Path(points, np.array([0, np.nan, 0, 0]))).points, points[:1])
-    np.testing.assert_array_equal(finite_part(Path(points[:2], np.zeros(2))).losses, np.zeros(2))
-
-
-def test_estimate_of_a_diagonal_hessian_has_no_error() -> None:
-    report = estimate_report(SURFACES["quadratic"].fun, jnp.ones(2), jax.random.key(0), max_probes=4, repetitions=3)
-    np.testing.assert_allclose(report[:4], 4 * [[2, 10]], rtol=1e-6)  # each is the diagonal
-    np.testing.assert_allclose([report.measured_error, report.predicted_error], 0, atol=1e-6)
 
 
 def test_estimate_of_a_network_agrees_with_theory() -> None:
