@@ -3,11 +3,19 @@
 import functools
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
+import optax_adahessian as oah
 from benchmarks import timing
 from benchmarks.cost import __main__ as cost
 from benchmarks.cost import collectives
+from benchmarks.train import __main__ as train
+from benchmarks.train import jobs, tasks, training
+from benchmarks.train.optimizers import BASELINE, OURS, ROWS
 
 ESTIMATES = ["ours, interval 1", "ours, interval 10", "ours, no estimate"]
 COMMANDS = {  # the function that a command line calls, and the arguments
@@ -94,3 +102,78 @@ def test_collectives_are_counted_with_their_bytes():
     assert found["all-reduce"] == [2, 4 * 16 * 32 + 2 + 4 * 8]
     assert found["reduce-scatter"] == [1, 8 * 4 * 2 * 4]  # its result is one of eight parts
     assert found["all-gather"] == [0, 0]
+
+
+# The comparison of optimizers
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_patches_are_a_convolution(stride):
+    x, kernel = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 8, 8, 3), (3, 3, 3, 5)]))
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    true = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=dimensions)
+    np.testing.assert_allclose(tasks.convolution(x, kernel, stride), true, atol=1e-5)
+
+
+def test_a_compiled_run_is_the_loop_of_the_documentation():
+    x = np.random.default_rng(0).normal(size=(100, 10)).astype(np.float32)
+    data = tasks._table(16, x, x @ np.linspace(-0.3, 0.3, 10, dtype=np.float32))
+    task = tasks._dense_net("Micro", "squared error", (10, 4, 1), jnp.tanh, **data, steps=23, seeds=2)
+    data, _, test = task.parts(3)
+    estimate = oah.value_grad_and_hessian_diag(task.loss_fn)
+
+    def transformation(t):
+        return optax.chain(oah.adahessian(training.rate_at(t, 0.3, 23), b2=0.98, eps=1e-8), optax.clip(0.1))
+
+    @jax.jit
+    def step(params, state, key, batch, t):
+        _, grads, diag = estimate(key, params, batch)
+        updates, state = transformation(t).update(grads, state, params, hessian_diag=diag)
+        return optax.apply_updates(params, updates), state
+
+    params = jax.tree.map(jnp.asarray, task.init(np.random.default_rng(3)))
+    state = transformation(0).init(params)
+    for t in range(23):
+        batch_key, key = jax.random.split(jax.random.fold_in(jax.random.key(3), t))
+        batch = task.batch_at(batch_key, jax.tree.map(jnp.asarray, data))
+        due = oah.refresh_due(t, 4, training.DENSE_START)
+        params, state = step(params, state, key if due else None, batch, t)
+    trainer = training.Trainer(task, ROWS[OURS]._replace(interval=4))
+    run = trainer.train({"learning_rate": 0.3, "b2": 0.98, "eps": 1e-8, "clip": 0.1}, seed=3, steps=23)
+    assert run["test"] == pytest.approx(float(task.loss_fn(params, test)), rel=1e-4)
+
+
+def test_an_earlier_comparison_is_drawn_again_but_for_a_torn_line(tmp_path, capsys):
+    machine = {"cores": 2, "processor": "none", "load": 0.0, "commit": "0", "versions": {"jax": "1", "optax": "1"}}
+    records = [{"kind": "machine", "quick": True, **machine}]
+    for row in (BASELINE, OURS):
+        timed = {"step_seconds": 1e-3, "ratio": 1.0, "quartiles": [1.0, 1.0]}
+        records.append({"kind": "seconds", "task": "relu", "row": row, **timed})
+    for job in jobs.plan(["relu"], [BASELINE, OURS], records, train.QUICK_SHARE):
+
+        def run(settings, seed, steps, job=job):
+            loss = 1.0 if job.row == BASELINE else 0.5
+            made = {"settings": settings, "seed": seed, "steps": steps, "validation": loss, "test": loss, "start": 2.0}
+            records.append({"kind": "run", "task": job.task, "row": job.row, **made})
+            return made
+
+        job.result({}, run)
+    file = tmp_path / "runs.jsonl"
+    file.write_text("\n".join(map(json.dumps, records)) + '\n{"kind": "run", "ta')
+    train.main(["--from", str(file), "--tasks", "relu", "--rows", OURS, "--out", str(tmp_path)])
+    assert "| -50.0% ± 0.0 |" in (tmp_path / "train_summary.md").read_text()
+    assert "A quick run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--processes", "0"], "must be at least 1"),
+        (["--from", "/nowhere.jsonl"], "is not a file with a finished run"),
+        (["--quick", "--publish"], "leave out --quick"),
+    ],
+)
+def test_bad_input_is_named(arguments, words, capsys, tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        train.main([*arguments, "--out", str(tmp_path)])
+    assert words in capsys.readouterr().err
