@@ -165,15 +165,7 @@ def test_an_earlier_comparison_is_drawn_again_but_for_a_torn_line(tmp_path, caps
     assert "A quick run" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--processes", "0"], "must be at least 1"),
-        (["--from", "/nowhere.jsonl"], "is not a file with a finished run"),
-        (["--quick", "--publish"], "leave out --quick"),
-    ],
-)
-def test_bad_input_is_named(arguments, words, capsys, tmp_path):
+def test_no_process_is_named(capsys):
     with pytest.raises(SystemExit, match="2"):
-        train.main([*arguments, "--out", str(tmp_path)])
-    assert words in capsys.readouterr().err
+        train.main(["--processes", "0"])
+    assert "must be at least 1" in capsys.readouterr().err
