@@ -104,9 +104,6 @@ def test_collectives_are_counted_with_their_bytes():
     assert found["all-gather"] == [0, 0]
 
 
-# The comparison of optimizers
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 def test_patches_are_a_convolution(stride):
     x, kernel = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 8, 8, 3), (3, 3, 3, 5)]))
