@@ -106,8 +106,10 @@ OWN_PROBE_RULES = {
 def test_replay_fails(rule, monkeypatch):
     patch, (case_id, way, layout) = RULES[rule]
     patch(monkeypatch)
+    jax.clear_caches()  # of jitted functions that were traced without the patch
     with pytest.raises(AssertionError, match="beyond"):
         check(case_id, way, layout, "float64")
+    jax.clear_caches()  # and of those that were traced with it
 
 
 @pytest.mark.parametrize("rule", OWN_PROBE_RULES)
