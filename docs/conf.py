@@ -65,7 +65,7 @@ def let_long_names_break(app, pagename, templatename, context, doctree) -> None:
     """After the joints of a name in code, so that the last column of a table is on the screen."""
 
     def with_joints(code: re.Match[str]) -> str:
-        return re.sub(r"(?<=[_.(=:])(?=\w)", "<wbr>", code[0])
+        return re.sub(r"(?<=[_.(=:])(?=[a-zA-Z])", "<wbr>", code[0])
 
     context["body"] = re.sub(r'(?<=<span class="pre">)[^<]+', with_joints, context.get("body", ""))
 
