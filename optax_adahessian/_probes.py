@@ -1,6 +1,9 @@
 """Rademacher probes: random signs in the shape of the parameters."""
 
 import functools
+import math
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -29,7 +32,8 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
 
     The signs depend on the key and on the shapes and the order of the leaves, not on dtypes, shardings or devices.
     Every device draws its part of a sharded leaf without communication, if the number of devices along each sharded
-    axis is a power of two.
+    axis is a power of two. On Auto meshes this also needs leaves of one shape to be sharded alike if their paths differ
+    in digits only, as those of the layers of a network.
 
     Args:
       key: a random key, typed or raw; else TypeError.
@@ -37,65 +41,77 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
 
     Returns:
       A pytree with the structure, shapes, dtypes and (under Explicit meshes) shardings of `tree`.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, optax_adahessian as oah
-      >>> z = oah.rademacher_like(jax.random.key(0), {"w": jnp.zeros((2, 3))})
-      >>> bool(jnp.all(jnp.abs(z["w"]) == 1))
-      True
     """
     check_key("key", key)
     check_real_leaves("tree", tree)
-    leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, _draw(key, tuple(map(jax.typeof, leaves))))
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    named = tuple((jax.typeof(leaf), re.sub(r"\d", "", jax.tree_util.keystr(path))) for path, leaf in leaves)
+    return jax.tree.unflatten(structure, _draw(key, named))
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _draw(key: jax.Array, leaves: tuple[Any, ...]) -> list[jax.Array]:
-    """Signs for the abstract arrays `leaves`; those of one shape are different bits of the same words.
+def _draw(key: jax.Array, leaves: tuple[tuple[Any, str], ...]) -> list[jax.Array]:
+    """Signs for abstract arrays, each given with its path without digits."""
+    groups: dict[Any, list[Any]] = {leaf.shape: [] for leaf, _ in leaves}
+    for leaf, name in leaves:
+        groups[leaf.shape].append((leaf, name))
 
-    A draw of words is most of what a probe costs, to compile and to run. Every leaf draws the words of its shape anew,
-    and the compiler merges the draws after partitioning, so that leaves of one shape may be sharded differently.
+    def draw(key: jax.Array) -> list[jax.Array]:
+        firsts = _apart(lambda _: [jnp.uint32(i) for i in range(32)], key)
+        keys = zip(groups, jax.random.split(key, len(groups)), strict=True)
+        signs = {shape: _signs(key, shape, groups[shape], firsts) for shape, key in keys}
+        return [next(signs[leaf.shape]) for leaf, _ in leaves]
+
+    def never(key: jax.Array) -> list[jax.Array]:
+        return [jnp.full(leaf.shape, jax.random.key_data(key)[0], leaf.dtype) for leaf, _ in leaves]
+
+    place = functools.partial(_apart, draw, never=never)
+    if explicit := [leaf.sharding for leaf, _ in leaves if any(leaf.sharding.spec)]:
+        axes, shardings = explicit[0].mesh.explicit_axes, [leaf.sharding for leaf, _ in leaves]
+        place = jax.sharding.auto_axes(place, axes=axes, out_sharding=shardings)
+    return place(key)
+
+
+def _apart(fun: Callable[..., list[Any]], key: jax.Array, never: Any = None) -> list[jax.Array]:
+    """``fun(key)``, which XLA:CPU does not merge into the kernels that use the results.
+
+    It compiles equal kernels once, and signs of its own in each would make all of them different: a transformer of 24
+    layers would compile twice as long. XLA cannot know that the condition always holds.
     """
-    shapes = [leaf.shape for leaf in leaves]
-    distinct = list(dict.fromkeys(shapes))
-    keys = jax.random.split(key, len(distinct))
-    signs = []
-    for i, leaf in enumerate(leaves):
-        index, count = shapes[:i].count(leaf.shape), shapes.count(leaf.shape)
-        draw = functools.partial(_signs, leaf=leaf, index=index, count=count)
-        if any(leaf.sharding.spec):  # over Explicit axes, whose shardings are part of the type
-            axes = leaf.sharding.mesh.explicit_axes
-            draw = jax.sharding.auto_axes(draw, axes=axes, out_sharding=leaf.sharding)
-        signs.append(draw(keys[distinct.index(leaf.shape)]))
-    return signs
+    if jax.default_backend() != "cpu":  # where a condition costs more than it saves
+        return fun(key)
+    return jax.lax.cond(jax.random.key_data(key)[0] | 1 != 0, fun, never or fun, key)
 
 
-def _signs(key: jax.Array, leaf: Any, index: int, count: int) -> jax.Array:
-    """The signs of leaf number `index` of the `count` leaves of its shape.
+def _signs(key: jax.Array, shape: tuple[int, ...], group: list[Any], firsts: list[jax.Array]) -> Iterator[jax.Array]:
+    """The signs of the leaves of one shape, which are different bits of the same words.
 
     A word has `bits` bits for each of ``32 / bits`` leaves: for entries along one axis of the leaf. Devices that hold
     equal parts of this axis draw whole words: if their number is a power of two, it divides `even`, the largest power
     of two in the size of the axis. So the axis is read as (chunks, bits, words), where the bits are spread over the
     even factor first. If it is smaller than `bits`, they are also spread over the odd factor, which is padded for it.
     """
-    shape = leaf.shape or (1,)
+    dims = shape or (1,)
 
     def cost(layout: tuple[int, int]) -> int:
         """The number of words, and a quarter more to spread bits along the last axis, which computers vectorize."""
         leaves, axis = layout
-        words = -(-count // leaves) * -(-shape[axis] * leaves // 32) * leaf.size // max(shape[axis], 1)
-        return words * (5 if axis == len(shape) - 1 else 4)
+        words = -(-len(group) // leaves) * -(-dims[axis] * leaves // 32) * math.prod(dims) // max(dims[axis], 1)
+        return words * (5 if axis == len(dims) - 1 else 4)
 
-    leaves, axis = min(((n, axis) for n in (32, 16, 8, 4, 2, 1) for axis in range(len(shape))), key=cost)
-    before, size, after = shape[:axis], shape[axis], shape[axis + 1 :]
+    leaves, axis = min(((n, axis) for n in (32, 16, 8, 4, 2, 1) for axis in range(len(dims))), key=cost)
+    before, size, after = dims[:axis], dims[axis], dims[axis + 1 :]
     bits, even = 32 // leaves, max(size & -size, 1)
     chunks = max(even // bits, 1)
     words_per_chunk = -(-size // (chunks * bits))
-    words = jax.random.bits(key, (-(-count // leaves), *before, chunks, words_per_chunk, *after), jnp.uint32)
-    words = jnp.expand_dims(words[index // leaves], axis + 1)
     positions = jax.lax.broadcasted_iota(jnp.uint32, (*before, chunks, bits, words_per_chunk, *after), axis + 1)
-    signs = 1 - 2 * (words >> (positions + index % leaves * bits) & 1).astype(jnp.int8)
-    signs = jnp.reshape(signs, (*before, even, chunks * bits * words_per_chunk // even, *after))
-    signs = jax.lax.slice_in_dim(signs, 0, size // even, axis=axis + 1)
-    return jnp.reshape(signs, leaf.shape).astype(leaf.dtype)
+
+    @functools.cache  # leaves that may be sharded differently draw the same words anew; XLA merges what it can
+    def draw(_: Any) -> jax.Array:
+        return jax.random.bits(key, (-(-len(group) // leaves), *before, chunks, words_per_chunk, *after), jnp.uint32)
+
+    for i, (leaf, name) in enumerate(group):
+        words = jnp.expand_dims(draw((name, leaf.sharding))[i // leaves], axis + 1)
+        signs = 1 - 2 * (words >> (positions + firsts[i % leaves * bits]) & 1).astype(jnp.int8)
+        signs = jnp.reshape(signs, (*before, even, chunks * bits * words_per_chunk // even, *after))
+        yield jnp.reshape(jax.lax.slice_in_dim(signs, 0, size // even, axis=axis + 1), shape).astype(leaf.dtype)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import optax_adahessian as oah
 
 KEY = jax.random.key(0)
+COLLECTIVE = "all-gather|all-reduce|all-to-all|reduce-scatter|collective"
 SHAPES = [(), (1,), (31,), (33,), (40,), (0,), (0, 3), (3, 0), (3, 3, 40, 2), (2, 3, 1, 5, 4)]
 TREE = {"matrices": [jnp.ones((4, 8))] * 3, "vectors": [jnp.ones(12)] * 3, "odd": jnp.ones(15), "scalar": 1.0}
 SMALL = {"a": [jnp.ones(5)] * 2, "b": 1.0}
@@ -71,9 +72,9 @@ def test_leaves_of_one_shape_and_steps_are_independent():
 @pytest.mark.parametrize("count", [1, 2, 12, 31])
 @pytest.mark.parametrize("shape", [(784, 512), (3, 3, 64, 64), (2, 1001), (96, 40), (10,), (1, 32)])
 def test_a_word_is_drawn_for_32_signs(shape, count):
-    jaxpr = jax.make_jaxpr(oah.rademacher_like)(KEY, [jnp.zeros(shape)] * count)
+    jaxpr = jax.make_jaxpr(oah.rademacher_like)(KEY, {"a": [jnp.zeros(shape)] * (count - 1), "b": jnp.zeros(shape)})
     drawn = [e.outvars[0].aval.size for e in all_equations(jaxpr.jaxpr) if e.primitive.name == "random_bits"]
-    assert len(set(drawn)) == 1  # the draws of the leaves are the same, so that the compiler merges them
+    assert len(set(drawn)) == 1  # draws for leaves of one shape are the same, and the compiler merges them
     # No axis is longer than its words' bits by more than what fills the last word.
     signs, longest = count * math.prod(shape), max(*shape, count)
     assert drawn[0] <= math.ceil(signs / 32) * (1.25 + 32 / longest)
@@ -83,27 +84,28 @@ def test_many_leaves_compile_to_few_instructions():
     width, layers = 128, 8
     shapes = [(width, width)] * 4 + [(width, 4 * width), (4 * width, width), (4 * width,)] + [(width,)] * 5
     tree = [[jnp.zeros(shape) for shape in shapes] for _ in range(layers)]
-    assert len(jax.tree.leaves(tree)) == 96
-    program = jax.jit(oah.rademacher_like).lower(KEY, tree).compile()
-    assert program.as_text().count(" = ") <= 5000
+    traced = jax.jit(oah.rademacher_like).trace(KEY, tree)
+    assert traced.lower().compile().as_text().count(" = ") <= 5000
+    drawn = [e for e in all_equations(traced.jaxpr.jaxpr) if e.primitive.name == "random_bits"]
+    assert len(drawn) == len(set(shapes))
 
 
 PLACED = {  # for each mesh, leaves of 8,192 to 9,600 entries, of which a device holds an eighth
-    (8,): [
-        ((64, 128), P("a")),
-        ((64, 128), P(None, "a")),  # the same shape, placed in another way
-        ((48, 200), P(None, "a")),  # 25 entries for each device, less than a word
-        ((8, 1024), P("a")),
-        ((9000,), P("a")),
-        ((3, 3, 16, 64), P(None, None, None, "a")),
-    ],
-    (2, 4): [
-        *[((64, 128), P("a", "b"))] * 3,
-        ((64, 128), P(None, ("a", "b"))),
-        ((1160, 8), P(("b", "a"), None)),
-        ((12, 20, 40), P("b", "a")),
-        ((8800,), P(("a", "b"))),
-    ],
+    (8,): {
+        "rows": ((64, 128), P("a")),
+        "columns": ((64, 128), P(None, "a")),
+        "few": ((48, 200), P(None, "a")),  # 25 entries for each device, less than a word
+        "one": ((8, 1024), P("a")),
+        "vector": ((9000,), P("a")),
+        "kernel": ((3, 3, 16, 64), P(None, None, None, "a")),
+    },
+    (2, 4): {
+        **{f"layer_{i}": ((64, 128), P("a", "b")) for i in range(3)},
+        "columns": ((64, 128), P(None, ("a", "b"))),
+        "rows": ((1160, 8), P(("b", "a"), None)),
+        "three": ((12, 20, 40), P("b", "a")),
+        "vector": ((8800,), P(("a", "b"))),
+    },
 }
 
 
@@ -114,27 +116,30 @@ PLACED = {  # for each mesh, leaves of 8,192 to 9,600 entries, of which a device
 def test_a_device_draws_for_its_part(sizes, axis_type, asked):
     """The same signs as on one device, without communication, and without a buffer in the size of a whole leaf."""
     mesh = jax.make_mesh(sizes, ("a", "b")[: len(sizes)], axis_types=(axis_type,) * len(sizes))
-    leaves = [jax.device_put(jnp.ones(shape), NamedSharding(mesh, spec)) for shape, spec in PLACED[sizes]]
+    placed = PLACED[sizes].items()
+    leaves = {name: jax.device_put(jnp.ones(shape), NamedSharding(mesh, spec)) for name, (shape, spec) in placed}
     if asked:
-        place = jax.jit(oah.rademacher_like, out_shardings=[leaf.sharding for leaf in leaves])
+        place = jax.jit(oah.rademacher_like, out_shardings={name: leaf.sharding for name, leaf in leaves.items()})
     else:  # the leaves that the signs are multiplied with say where
         place = jax.jit(lambda key, leaves: jax.tree.map(jnp.multiply, oah.rademacher_like(key, leaves), leaves))
     with jax.set_mesh(mesh):
-        program = place.lower(KEY, leaves).compile()
-        signs = program(KEY, leaves)
-    assert_equal(signs, oah.rademacher_like(KEY, [np.ones(shape, np.float32) for shape, _ in PLACED[sizes]]))
-    assert all(z.sharding.is_equivalent_to(leaf.sharding, leaf.ndim) for z, leaf in zip(signs, leaves, strict=True))
-    assert not re.search(r"all-gather|all-reduce|all-to-all|reduce-scatter|collective", program.as_text())
-    sizes_of_buffers = re.findall(r"\b[a-z]+\d*\[([\d,]+)\]", program.as_text())
-    assert 1024 <= max(math.prod(map(int, dims.split(","))) for dims in sizes_of_buffers) < 2400
+        signs = (program := place.lower(KEY, leaves).compile())(KEY, leaves)
+    assert_equal(signs, oah.rademacher_like(KEY, jax.tree.map(np.asarray, leaves)))
+    assert all(signs[name].sharding.is_equivalent_to(leaf.sharding, leaf.ndim) for name, leaf in leaves.items())
+    assert not re.search(COLLECTIVE, program.as_text())
+    buffers = re.findall(r"\b[a-z]+\d*\[([\d,]+)\]", program.as_text())
+    assert 1024 <= max(math.prod(map(int, dims.split(","))) for dims in buffers) < 2400
 
 
 def test_explicit_shardings_are_in_the_type():
     mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(AxisType.Explicit,) * 2)
-    leaf = jax.device_put(jnp.zeros((8, 12)), NamedSharding(mesh, P("b", "a")))
+    specs = P("b", "a"), P(None, "b"), P()  # of leaves with one shape and name
+    leaves = [jax.device_put(jnp.zeros((8, 16)), NamedSharding(mesh, spec)) for spec in specs]
     with jax.set_mesh(mesh):
         for draw in (oah.rademacher_like, jax.jit(oah.rademacher_like)):
-            assert jax.typeof(draw(KEY, leaf)) == jax.typeof(leaf)
+            assert list(map(jax.typeof, draw(KEY, leaves))) == list(map(jax.typeof, leaves))
+        program = jax.jit(oah.rademacher_like).lower(KEY, leaves).compile()
+    assert not re.search(COLLECTIVE, program.as_text())
 
 
 @pytest.mark.parametrize("own", [False, True])
