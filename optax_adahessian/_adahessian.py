@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_adahessian._errors import check_integer, check_like, check_number, check_real_leaves, check_type
-from optax_adahessian._estimate import hutchinson, refresh_due
+from optax_adahessian._estimate import hutchinson
 from optax_adahessian._spatial_average import SpatialAverage, block_expand, block_mean
 
 _ONE_FEED = (
@@ -205,12 +205,11 @@ def scale_by_adahessian(
         elif isinstance(update_interval, int) and update_interval == 1:
             folded = estimate(folded)
         else:
-            due = refresh_due(state.count, update_interval, dense_start)
+            due = (state.count < dense_start) | (state.count % update_interval == 0)  # as in `refresh_due`
             folded = jax.lax.cond(due, estimate, lambda state: state, folded)
 
         count = optax.safe_increment(state.count)
         weight = _ema_weight(b1, count, state.nu)
-
         moments = jax.tree.map(momentum, updates, state.mu) if has_momentum else updates
         directions = spatial_average.map(functools.partial(direction, weight), updates, moments, folded.nu)
         mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, state.mu) if has_momentum else None
@@ -262,8 +261,7 @@ def _denominator(nu: jax.Array, hessian_power: Any, eps: Any) -> jax.Array:
     """``nu^(k/2) + eps``, and infinite where nothing is known of the curvature, so that there is no step."""
     tiny = jnp.finfo(nu.dtype).tiny
     root = jnp.sqrt(jnp.where(nu > tiny, nu, tiny))  # the root's derivative at 0 would be infinite
-    is_one = isinstance(hessian_power, (int, float)) and hessian_power == 1
-    return jnp.where(nu > 0, (root if is_one else root**hessian_power) + eps, jnp.inf)
+    return jnp.where(nu > 0, root**hessian_power + eps, jnp.inf)
 
 
 def _is_masked(node: Any) -> bool:

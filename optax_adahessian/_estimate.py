@@ -137,13 +137,11 @@ def hutchinson(
         check_key("key", key)
 
     def init_fn(params: optax.Params) -> HutchinsonState:
-        del params
         return HutchinsonState(draws=jnp.zeros([], jnp.int32))
 
     def update_fn(
         updates: Any, state: HutchinsonState, params: Any = None, *, obj_fn: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, HutchinsonState]:
-        del updates, extra_args
         loss = checked_loss("obj_fn", obj_fn)
         if params is None:
             raise ValueError("`params` (=None) must be given: the Hessian is taken at them. Pass them to `update`.")
@@ -156,12 +154,11 @@ def hutchinson(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def refresh_due(step: Any, update_interval: Any, dense_start: Any = 10) -> Any:
+def refresh_due(step: int, update_interval: int, dense_start: int = 10) -> bool:
     """Whether a step estimates the Hessian diagonal: ``step < dense_start or step % update_interval == 0``.
 
-    `step` counts from 0. Without the dense start one noisy sample would be the whole denominator of the first
-    `update_interval` steps. A traced step, as inside `jax.lax.scan`, gives an array for `jax.lax.cond`; a Python ``if``
-    needs a step that is known outside of `jax.jit`.
+    `step` counts from 0, and must be known outside of `jax.jit`. Without the dense start one noisy sample would be the
+    whole denominator of the first `update_interval` steps.
 
     Example:
       >>> import optax_adahessian as oah
@@ -170,20 +167,20 @@ def refresh_due(step: Any, update_interval: Any, dense_start: Any = 10) -> Any:
     """
     check_integer("update_interval", update_interval, minimum=1)
     check_integer("dense_start", dense_start, minimum=0)
-    return (step < dense_start) | (step % update_interval == 0)
+    if isinstance(step, jax.core.Tracer):
+        raise TypeError(
+            "`step` is traced, but whether a step estimates is a choice between two programs: call this outside of "
+            "`jax.jit`, with a Python int. Inside, give `obj_fn` to `tx.update`, which chooses by itself, or use "
+            "`jax.lax.cond((step < dense_start) | (step % update_interval == 0), ...)`."
+        )
+    return bool(step < dense_start or step % update_interval == 0)
 
 
 def refresh_key(key: jax.Array, step: int, update_interval: int, dense_start: int = 10) -> jax.Array | None:
     """``fold_in(key, step)`` on the steps of `refresh_due`, else None: what ``estimate(key, ...)`` needs.
 
     A jitted step that is given the result compiles twice: with a key, and with None. `key` is the random key of the
-    whole run, typed or raw; `step` must be known outside of `jax.jit`.
+    whole run, typed or raw.
     """
     check_key("key", key)
-    if isinstance(step, jax.core.Tracer):
-        raise TypeError(
-            "`step` is traced, but the choice between the program with an estimate and the one without is made outside "
-            "of `jax.jit`: call `refresh_key` there with a Python int. Inside, use "
-            "`jax.lax.cond(refresh_due(step, update_interval), ...)`, or give `obj_fn` to `tx.update`."
-        )
     return jax.random.fold_in(key, step) if refresh_due(step, update_interval, dense_start) else None
