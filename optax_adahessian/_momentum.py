@@ -63,7 +63,6 @@ def adaptive_nesterov(
         return AdaptiveNesterovState(count=jnp.zeros([], jnp.int32), memory=jnp.full([], _FIRST_MEMORY, dtype), ema=ema)
 
     def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[optax.Updates, AdaptiveNesterovState]:
-        del params
         count = optax.safe_increment(state.count)
         longest = jnp.asarray(1 / (1 - b1), state.memory.dtype)
         grown = state.memory - _GROWTH * _cosine(updates, state.ema, state.memory.dtype)

@@ -53,12 +53,6 @@ def hessian_vector_product(
 
     Raises:
       TypeError, ValueError: if `fun` is not scalar, a leaf is not real, or `vector` does not fit `params`.
-
-    Example:
-      >>> import jax.numpy as jnp, optax_adahessian as oah
-      >>> hz = oah.hessian_vector_product(lambda w: w[0] ** 2 * w[1], jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]))
-      >>> [float(x) for x in hz]
-      [4.0, 2.0]
     """
     check_real_leaves("params", params)
     check_like("vector", vector, params)
