@@ -5,7 +5,7 @@
 
 `optax.partition` gives each part of the parameters its own optimizer. The loss cannot be computed from one part alone,
 so the loop makes the estimate for all parameters and passes `hessian_diag`: each optimizer takes what is its own.
-AdaHessian is the recommended call, with a clip after the rule.
+AdaHessian is the recommended call: `adaptive_nesterov`, the rule, and a clip.
 """
 
 import argparse
@@ -110,8 +110,9 @@ def partitioned(steps):
         return optax.warmup_cosine_decay_schedule(0.0, peak, steps // 5, steps)
 
     rows = oah.SpatialAverage.rows("HWIO")
-    rule = oah.adahessian(schedule(0.15), b2=0.98, eps=1e-8, spatial_average=rows, mu_dtype=jnp.float32)
-    adahessian = optax.chain(rule, optax.clip(0.01))
+    momentum = oah.adaptive_nesterov(accumulator_dtype=jnp.float32)
+    rule = oah.adahessian(schedule(0.15), b1=0, b2=0.98, eps=1e-8, spatial_average=rows)
+    adahessian = optax.chain(momentum, rule, optax.clip(0.01))
     return optax.partition({"adahessian": adahessian, "adamw": optax.adamw(schedule(0.006), b2=0.98)}, part)
 
 

@@ -1,7 +1,7 @@
 """A convolutional network on scikit-learn's digits: AdaHessian with an estimate every 10 steps, beside AdamW.
 
-AdaHessian is the recommended call, with a clip after the rule. Initial weights, batches and schedule are the same.
-Run it with `make demo`, or `python -m examples.digits_cnn`.
+AdaHessian is the recommended call: `adaptive_nesterov`, the rule, and a clip. Initial weights, batches and schedule are
+the same. Run it with `make demo`, or `python -m examples.digits_cnn`.
 """
 
 import argparse
@@ -156,7 +156,8 @@ def main(argv=None):
     def schedule(peak):
         return optax.warmup_cosine_decay_schedule(0.0, peak, options.steps // 5, options.steps)
 
-    adahessian = optax.chain(oah.adahessian(schedule(0.15), b2=0.98, eps=1e-8), optax.clip(0.01))
+    rule = oah.adahessian(schedule(0.15), b1=0, b2=0.98, eps=1e-8)
+    adahessian = optax.chain(oah.adaptive_nesterov(), rule, optax.clip(0.01))
     adamw = optax.adamw(schedule(0.0015))
     runs = {
         "AdaHessian": train("AdaHessian", adahessian, params, batches, test_data, second_order=True),

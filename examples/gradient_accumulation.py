@@ -44,7 +44,8 @@ def main():
 
     train_data, test_data = digits.load()
     rate = optax.cosine_decay_schedule(0.15, args.steps)
-    tx = optax.chain(oah.adahessian(rate, b2=0.98, eps=1e-8), optax.clip(0.01))
+    rule = oah.adahessian(rate, b1=0, b2=0.98, eps=1e-8)
+    tx = optax.chain(oah.adaptive_nesterov(), rule, optax.clip(0.01))
     params, key = digits.init_params(jax.random.key(0)), jax.random.key(1)
     opt_state = tx.init(params)
     estimate = oah.value_grad_and_hessian_diag(digits.loss_fn)

@@ -36,7 +36,8 @@ from examples import digits, positive_int
 
 def optimizer(steps):
     """The recommended call."""
-    return optax.chain(oah.adahessian(optax.cosine_decay_schedule(0.15, steps), b2=0.98, eps=1e-8), optax.clip(0.01))
+    rule = oah.adahessian(optax.cosine_decay_schedule(0.15, steps), b1=0, b2=0.98, eps=1e-8)
+    return optax.chain(oah.adaptive_nesterov(), rule, optax.clip(0.01))
 
 
 def make_step(tx, mesh):

@@ -72,7 +72,7 @@ def adahessian(
     With n probes and blocks of one, :math:`\hat\nu_t` tends to :math:`H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2`.
     So more probes, larger blocks and separate probes on each device also change the effective learning rate. Small
     denominators make long steps: an interval above 1 needs ``optax.clip(0.01)`` after this rule. Start with
-    ``optax.chain(adahessian(0.15, b2=0.98, eps=1e-8), optax.clip(0.01))``.
+    ``optax.chain(adaptive_nesterov(), adahessian(0.15, b1=0, b2=0.98, eps=1e-8), optax.clip(0.01))``.
 
     A block whose estimate is not finite keeps its average, and one without any finite estimate so far makes no step,
     apart from weight decay. An entry whose first moment is not finite gets the update NaN, as in `optax.adam`.

@@ -15,7 +15,7 @@ from benchmarks.cost import __main__ as cost
 from benchmarks.cost import collectives
 from benchmarks.train import __main__ as train
 from benchmarks.train import jobs, tasks, training
-from benchmarks.train.optimizers import BASELINE, OURS, ROWS
+from benchmarks.train.optimizers import BASELINE, OURS, OURS_PLAIN, ROWS
 
 ESTIMATES = ["ours, interval 1", "ours, interval 10", "ours, no estimate"]
 COMMANDS = {  # the function that a command line calls, and the arguments
@@ -135,7 +135,7 @@ def test_a_compiled_run_is_the_loop_of_the_documentation():
         batch = task.batch_at(batch_key, jax.tree.map(jnp.asarray, data))
         due = oah.refresh_due(t, 4, training.DENSE_START)
         params, state = step(params, state, key if due else None, batch, t)
-    trainer = training.Trainer(task, ROWS[OURS]._replace(interval=4))
+    trainer = training.Trainer(task, ROWS[OURS_PLAIN]._replace(interval=4))
     run = trainer.train({"learning_rate": 0.3, "b2": 0.98, "eps": 1e-8, "clip": 0.1}, seed=3, steps=23)
     assert run["test"] == pytest.approx(float(task.loss_fn(params, test)), rel=1e-4)
 

@@ -1,6 +1,7 @@
 """Tables and a picture, from finished runs alone."""
 
 import math
+import operator
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -58,10 +59,11 @@ def _summary(machine: Record, results: Results) -> str:
     body = []
     for i, (task, result) in enumerate(results.items()):
         body.append([load(task).title, _loss(result[BASELINE].final), *(_percent(*ratios[row][i]) for row in rows)])
-    for label, counted in counts.items():
-        body.append([f"*{label}*", "", *(str(sum(counted(*pair) for pair in ratios[row])) for row in rows)])
-    means = (statistics.geometric_mean(value for value, _ in ratios[row]) for row in rows)
-    return text + _markdown(["", "AdamW's test loss", *rows], [*body, ["*geometric mean*", "", *map(_percent, means)]])
+    body += [[f"*{name}*", "", *(str(sum(f(*p) for p in ratios[row])) for row in rows)] for name, f in counts.items()]
+    middle = {row: [statistics.median(r[row].final.losses()) for r in results.values()] for row in (BASELINE, *rows)}
+    means = (statistics.geometric_mean(map(operator.truediv, middle[row], middle[BASELINE])) for row in rows)
+    body.append(["*geometric mean, by medians over seeds*", "", *map(_percent, means)])
+    return text + _markdown(["", "AdamW's test loss", *rows], body)
 
 
 def _details(records: Sequence[Record], task: str, result: Mapping[str, Result]) -> str:
@@ -93,10 +95,8 @@ def _robustness(results: Results) -> str:
             if mine and number in mine[0].final.settings:
                 tops = [trials.index(best(trials)) if number != "clip" else 2 for trials in lines]
                 cells = []
-                for offset in (-2, -1, 1, 2):
-                    pairs = [
-                        (t[i + offset], t[i]) for t, i in zip(lines, tops, strict=True) if 0 <= i + offset < len(t)
-                    ]
+                for k in (-2, -1, 1, 2):
+                    pairs = [(t[i + k], t[i]) for t, i in zip(lines, tops, strict=True) if 0 <= i + k < len(t)]
                     costs = [there.mean() / here.mean() for there, here in pairs] or [math.nan]
                     cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
                 body.append([f"{row}, {number}", *cells])
@@ -115,7 +115,7 @@ def _divergence(results: Results) -> str:
 
 
 def _study(name: str, results: Results) -> str:
-    """Over the recommended row, at equal steps; every row at the best of its rates."""
+    """Over the reference, at equal steps; every row at the best of its rates."""
     tasks = [task for task in STUDY_TASKS if {BASE, *STUDIES[name]} & results.get(task, {}).keys() > {BASE}]
 
     def cell(row: str, result: Mapping[str, Result]) -> str:
