@@ -125,8 +125,8 @@ def targets(lines: Sequence[Line]) -> list[Target]:
 def draw(lines: Sequence[Line]) -> Figure:
     """The rows that differ only in their interval, next to one gradient and two more every k steps."""
     names = list(dict.fromkeys(line["model"] for line in lines))
-    figure = palette.new_figure(3.6 * len(names), 3.4)
-    for ax, model in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    figure = palette.new_figure(4.5, 3.2 * len(names))
+    for ax, model in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
         for series, color, marker in zip(SERIES, palette.COLORS, palette.MARKERS, strict=False):
             rows = [find(lines, model=model, row=f"{series}, interval {k}") for k in (1, 10, 50)]
             points = [line["interval"] for line in rows if line], [ratio(line) for line in rows if line]
@@ -139,5 +139,7 @@ def draw(lines: Sequence[Line]) -> Figure:
         ax.minorticks_off()
         ax.set_ylim(0.9, 1.1 * max(ratio(line) for line in lines if line["model"] == model) + 3)
         palette.label(ax, "interval k", "time over AdamW's", model)
-    figure.axes[0].legend(fontsize=7)
+        for text in (*ax.get_xticklabels(), *ax.get_yticklabels(), ax.xaxis.label, ax.yaxis.label, ax.title):
+            text.set_size(12)  # to be read on a phone
+    figure.axes[0].legend(fontsize=9)
     return figure
