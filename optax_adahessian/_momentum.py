@@ -40,9 +40,9 @@ def adaptive_nesterov(
     at 3: it hardly grows for 1,000 entries (3.7 after 20,000 steps), and does for one (43 after 100,000 steps).
 
     Measured on nine tasks at equal seconds (docs/results.md), median test loss over AdamW's, geometric mean: -18% in
-    ``optax.chain(adaptive_nesterov(), adahessian(rate, b1=0, b2=0.98, eps=1e-8), optax.clip(clip))``, lower on all;
-    +6% with ``b1=0.9`` instead; -10% for AdamW after it, lower on seven, and there some runs failed. The look-ahead is
-    that of Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
+    ``optax.chain(adaptive_nesterov(), adahessian(rate, b1=0, b2=0.98, eps=1e-8), optax.clip(clip))``; +6% with
+    ``b1=0.9`` instead; -10% for AdamW after it, where some runs failed. On five other tasks it changed little. The
+    look-ahead is that of Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
 
     Args:
       b1: limits the memory to :math:`1 / (1 - \beta_1)` steps, in [0, 1).

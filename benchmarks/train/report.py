@@ -100,7 +100,9 @@ def _robustness(results: Results) -> str:
                     costs = [there.mean() / here.mean() for there, here in pairs] or [math.nan]
                     cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
                 body.append([f"{row}, {number}", *cells])
-    return _markdown(["test loss at this multiple of the best rate, of a clip of 0.01", "0.1", "0.3", "3", "10"], body)
+    return _markdown(
+        ["change of the loss at this multiple of the best rate, or of the clip", "0.1", "0.3", "3", "10"], body
+    )
 
 
 def _divergence(results: Results) -> str:
@@ -111,7 +113,7 @@ def _divergence(results: Results) -> str:
         return f"{rate:g}" if rate else f"above {ALL_ROWS[row].rates(*WIDE)[-1]:g}" if row in result else "-"
 
     body = [[load(task).title, *(cell(result, row) for row in rows)] for task, result in results.items()]
-    return _markdown(["diverges from this rate on", *rows], body)
+    return _markdown(["the lowest rate that diverges", *rows], body)
 
 
 def _study(name: str, results: Results) -> str:

@@ -1,6 +1,5 @@
 """Which runs a row needs on a task, and what can be said of them."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -93,6 +92,6 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def lowest_diverging(trials: Sequence[Trial]) -> float | None:
-    """The rate from which on every higher one diverges; None if the highest does not. Trials go up in the rate."""
-    diverging = list(itertools.takewhile(lambda trial: trial.diverged, reversed(trials)))
-    return diverging[-1].settings["learning_rate"] if diverging else None
+    """The lowest rate above the best that diverges, if one does. Trials go up in the rate."""
+    above = trials[trials.index(best(trials)) :]
+    return next((trial.settings["learning_rate"] for trial in above if trial.diverged), None)
