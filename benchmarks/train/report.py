@@ -49,6 +49,7 @@ def _summary(machine: Record, results: Results) -> str:
     text = f"{machine['cores']} cores of {machine['processor']}, load {machine['load']:.1f} at the start, {versions}, "
     text += f"commit {machine['commit']}.{' **A quick run: it shows that it works, no more.**' * machine['quick']}\n\n"
     rows = [row for row in ROWS if row != BASELINE and all(row in result for result in results.values())]
+    rows.sort(key=lambda row: row != OURS)  # first, since the table may be wider than the page
     ratios = {row: [ratio(result[row].final, result[BASELINE].final) for result in results.values()] for row in rows}
     counts = {
         "lower on": lambda value, error: value < 1,
