@@ -87,7 +87,7 @@ def adahessian(
       weight_decay: decoupled, multiplied by the learning rate: a number or a schedule, as in `optax.adamw`.
       mask: where to decay, as in `optax.adamw`: a pytree of bools, or a function of the parameters that returns one.
       spatial_average: which entries share one second moment, see `SpatialAverage`.
-      update_interval: steps between estimates from `obj_fn`. The Python int 1 compiles to no `lax.cond`, in which
+      update_interval: steps between estimates from `obj_fn`. The Python int 1 needs no `lax.cond`, in which
         convolutions run 10 to 30 times slower on the CPU; for larger intervals prefer `hessian_diag`.
       dense_start: the first steps, which estimate from `obj_fn` whatever the interval.
       mu_dtype: dtype of the first moment; that of the parameters by default.

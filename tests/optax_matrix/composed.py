@@ -100,14 +100,12 @@ INJECT.add("the same, with schedules", "Of any hyper-parameter that is a number.
 
 @INJECT.row(
     '`inject_hyperparams(adahessian, static_args=("update_interval", "dense_start", "mask"))`',
-    "The recommended form: an interval of 1 compiles to no `cond`, and `mask` may be a function.",
+    "The recommended form: an interval of 1 needs no `cond`, and `mask` may be a function.",
 )
 def _(way):
     recommended = inject(adahessian, static_args=("update_interval", "dense_start", "mask"))
     tx = recommended(learning_rate=RATE, weight_decay=0.1, mask=lambda params: ONLY_KERNEL)
-    state, _ = assert_trains_as(lambda s, rule: -RATE * (rule(s.g, s.h) + 0.1 * s.w * IS_KERNEL), tx, way)
-    update = jax.make_jaxpr(lambda grads: tx.update(grads, state, grads, **feed(way, BATCHES[0], grads)))
-    assert " cond[" not in str(update(PARAMS))
+    assert_trains_as(lambda s, rule: -RATE * (rule(s.g, s.h) + 0.1 * s.w * IS_KERNEL), tx, way)
 
 
 INJECT.add("`inject_hyperparams` with a function as `mask`, not static",
