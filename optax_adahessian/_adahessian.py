@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_adahessian._errors import check_integer, check_like, check_number, check_real_leaves, check_type
-from optax_adahessian._estimate import hutchinson
+from optax_adahessian._estimate import hutchinson, is_due
 from optax_adahessian._spatial_average import SpatialAverage, block_expand, block_mean
 
 _ONE_FEED = (
@@ -205,7 +205,7 @@ def scale_by_adahessian(
         elif isinstance(update_interval, int) and update_interval == 1:
             folded = estimate(folded)
         else:
-            due = (state.count < dense_start) | (state.count % update_interval == 0)  # as in `refresh_due`
+            due = is_due(state.count, update_interval, dense_start)
             folded = jax.lax.cond(due, estimate, lambda state: state, folded)
 
         count = optax.safe_increment(state.count)

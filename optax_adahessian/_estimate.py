@@ -154,6 +154,11 @@ def hutchinson(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+def is_due(step: Any, update_interval: Any, dense_start: Any) -> Any:
+    """The rule of `refresh_due`, also for traced numbers."""
+    return (step < dense_start) | (step % update_interval == 0)
+
+
 def refresh_due(step: int, update_interval: int, dense_start: int = 10) -> bool:
     """Whether a step estimates the Hessian diagonal: ``step < dense_start or step % update_interval == 0``.
 
@@ -173,7 +178,7 @@ def refresh_due(step: int, update_interval: int, dense_start: int = 10) -> bool:
             "`jax.jit`, with a Python int. Inside, give `obj_fn` to `tx.update`, which chooses by itself, or use "
             "`jax.lax.cond((step < dense_start) | (step % update_interval == 0), ...)`."
         )
-    return bool(step < dense_start or step % update_interval == 0)
+    return bool(is_due(step, update_interval, dense_start))
 
 
 def refresh_key(key: jax.Array, step: int, update_interval: int, dense_start: int = 10) -> jax.Array | None:
