@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def adahessian(momentum: bool = False, **options: Any) -> optax.GradientTransformationExtraArgs:
-    """The recommended call, with `momentum`, or with the rule's own."""
+    """The recommended call if `momentum` is true, else the same with the rule's own momentum."""
     first = [oah.adaptive_nesterov()] if momentum else []
     options = {"b1": 0 if momentum else 0.9, "b2": 0.98, "eps": 1e-8, "weight_decay": DECAY, **options}
     return optax.chain(*first, oah.adahessian(RATE, **options), optax.clip(0.01))

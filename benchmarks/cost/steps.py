@@ -116,8 +116,7 @@ def targets(lines: Sequence[Line]) -> list[Target]:
             ("no estimate: temporary memory", plain, "temp_bytes"),
             ("adaptive_nesterov, no estimate: temporary memory", momentum, "temp_bytes"),
         ):
-            # Less than half a per cent is partial sums, and no copy of anything.
-            found.append(Target(f"1e7, {what} over AdamW's", over(line[cost], adamw[cost]), 1.005))
+            found.append(Target(f"1e7, {what} over AdamW's", over(line[cost], adamw[cost]), 1, digits=3))
         found.append(Target("1e7, adaptive_nesterov, no estimate: AdamW's steps", ratio(momentum), 1.5))
     return found
 
