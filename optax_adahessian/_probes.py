@@ -1,8 +1,7 @@
 """Rademacher probes: random signs in the shape of the parameters."""
 
 import functools
-import math
-import re
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,8 +31,7 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
 
     The signs depend on the key and on the shapes and the order of the leaves, not on dtypes, shardings or devices.
     Every device draws its part of a sharded leaf without communication, if the number of devices along each sharded
-    axis is a power of two. On Auto meshes this also needs leaves of one shape to be sharded alike if their paths differ
-    in digits only, as those of the layers of a network.
+    axis is a power of two. Of leaves with at most 65,536 entries it draws all words, for any number of devices.
 
     Args:
       key: a random key, typed or raw; else TypeError.
@@ -44,30 +42,27 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
     """
     check_key("key", key)
     check_real_leaves("tree", tree)
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    named = tuple((jax.typeof(leaf), re.sub(r"\d", "", jax.tree_util.keystr(path))) for path, leaf in leaves)
-    return jax.tree.unflatten(structure, _draw(key, named))
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, _draw(key, tuple(map(jax.typeof, leaves))))
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _draw(key: jax.Array, leaves: tuple[tuple[Any, str], ...]) -> list[jax.Array]:
-    """Signs for abstract arrays, each given with its path without digits."""
-    groups: dict[Any, list[Any]] = {leaf.shape: [] for leaf, _ in leaves}
-    for leaf, name in leaves:
-        groups[leaf.shape].append((leaf, name))
+def _draw(key: jax.Array, leaves: tuple[Any, ...]) -> list[jax.Array]:
+    """Signs for abstract arrays."""
+    small = [leaf for leaf in leaves if leaf.size <= 2**16]
 
     def draw(key: jax.Array) -> list[jax.Array]:
-        firsts = _apart(lambda _: [jnp.uint32(i) for i in range(32)], key)
-        keys = zip(groups, jax.random.split(key, len(groups)), strict=True)
-        signs = {shape: _signs(key, shape, groups[shape], firsts) for shape, key in keys}
-        return [next(signs[leaf.shape]) for leaf, _ in leaves]
+        first, *keys = _apart(lambda key: list(jax.random.split(key, 1 + len(leaves) - len(small))), key)
+        signs_of_small, keys_of_large = _small(first, small), iter(keys)
+        return [next(signs_of_small) if leaf.size <= 2**16 else _large(next(keys_of_large), leaf) for leaf in leaves]
 
     def never(key: jax.Array) -> list[jax.Array]:
-        return [jnp.full(leaf.shape, jax.random.key_data(key)[0], leaf.dtype) for leaf, _ in leaves]
+        word = jax.random.key_data(key)[0]
+        return [jnp.full(leaf.shape, word, leaf.dtype) for leaf in leaves]
 
     place = functools.partial(_apart, draw, never=never)
-    if explicit := [leaf.sharding for leaf, _ in leaves if any(leaf.sharding.spec)]:
-        axes, shardings = explicit[0].mesh.explicit_axes, [leaf.sharding for leaf, _ in leaves]
+    if explicit := [leaf.sharding for leaf in leaves if any(leaf.sharding.spec)]:
+        axes, shardings = explicit[0].mesh.explicit_axes, [leaf.sharding for leaf in leaves]
         place = jax.sharding.auto_axes(place, axes=axes, out_sharding=shardings)
     return place(key)
 
@@ -83,35 +78,43 @@ def _apart(fun: Callable[..., list[Any]], key: jax.Array, never: Any = None) -> 
     return jax.lax.cond(jax.random.key_data(key)[0] | 1 != 0, fun, never or fun, key)
 
 
-def _signs(key: jax.Array, shape: tuple[int, ...], group: list[Any], firsts: list[jax.Array]) -> Iterator[jax.Array]:
-    """The signs of the leaves of one shape, which are different bits of the same words.
+def _small(key: jax.Array, leaves: list[Any]) -> Iterator[jax.Array]:
+    """The signs of leaves of any shapes, which are the bits of words of one draw: it takes long to compile."""
+    sizes = [-(-leaf.size // 32) for leaf in leaves]
+    words = jax.random.bits(key, (sum(sizes),), jnp.uint32)
+    starts = _apart(lambda _: list(map(jnp.uint32, itertools.accumulate(sizes, initial=0))), key)
+    starts = jax.lax.optimization_barrier(starts)  # XLA would shard what it cuts at known places, and communicate
+    for leaf, size, start in zip(leaves, sizes, starts, strict=False):
+        signs = jnp.ravel(_signs(jax.lax.dynamic_slice(words, (start,), (size,)), axis=1))
+        signs = jax.lax.dynamic_slice(signs, (starts[0],), (leaf.size,))  # starts[0] is 0
+        yield jnp.reshape(signs, leaf.shape).astype(leaf.dtype)
 
-    A word has `bits` bits for each of ``32 / bits`` leaves: for entries along one axis of the leaf. Devices that hold
-    equal parts of this axis draw whole words: if their number is a power of two, it divides `even`, the largest power
-    of two in the size of the axis. So the axis is read as (chunks, bits, words), where the bits are spread over the
-    even factor first. If it is smaller than `bits`, they are also spread over the odd factor, which is padded for it.
+
+def _large(key: jax.Array, leaf: Any) -> jax.Array:
+    """The signs of a leaf that has a draw of its own, of which each device makes a part.
+
+    A word has the bits of 32 entries along one axis. Devices that hold equal parts of this axis draw whole words: if
+    their number is a power of two, it divides `even`, the largest power of two in the size of the axis. So the axis is
+    read as (chunks, bits, words), where the bits are spread over the even factor first. If it is smaller than 32, they
+    are also spread over the odd factor, which is padded for it.
     """
-    dims = shape or (1,)
+    shape = leaf.shape
 
-    def cost(layout: tuple[int, int]) -> int:
-        """The number of words, and a quarter more to spread bits along the last axis, which computers vectorize."""
-        leaves, axis = layout
-        words = -(-len(group) // leaves) * -(-dims[axis] * leaves // 32) * math.prod(dims) // max(dims[axis], 1)
-        return words * (5 if axis == len(dims) - 1 else 4)
+    def cost(axis: int) -> float:
+        """Padded words for each word, and a quarter more along the last axis, which computers vectorize."""
+        return -(-shape[axis] // 32) / shape[axis] * (5 if axis == len(shape) - 1 else 4)
 
-    leaves, axis = min(((n, axis) for n in (32, 16, 8, 4, 2, 1) for axis in range(len(dims))), key=cost)
-    before, size, after = dims[:axis], dims[axis], dims[axis + 1 :]
-    bits, even = 32 // leaves, max(size & -size, 1)
-    chunks = max(even // bits, 1)
-    words_per_chunk = -(-size // (chunks * bits))
-    positions = jax.lax.broadcasted_iota(jnp.uint32, (*before, chunks, bits, words_per_chunk, *after), axis + 1)
+    axis = min(range(len(shape)), key=cost)
+    before, size, after = shape[:axis], shape[axis], shape[axis + 1 :]
+    even = size & -size
+    chunks = max(even // 32, 1)
+    words = jax.random.bits(key, (*before, chunks, -(-size // (chunks * 32)), *after), jnp.uint32)
+    signs = jnp.reshape(_signs(words, axis + 1), (*before, even, -1, *after))
+    return jnp.reshape(jax.lax.slice_in_dim(signs, 0, size // even, axis=axis + 1), shape).astype(leaf.dtype)
 
-    @functools.cache  # leaves that may be sharded differently draw the same words anew; XLA merges what it can
-    def draw(_: Any) -> jax.Array:
-        return jax.random.bits(key, (-(-len(group) // leaves), *before, chunks, words_per_chunk, *after), jnp.uint32)
 
-    for i, (leaf, name) in enumerate(group):
-        words = jnp.expand_dims(draw((name, leaf.sharding))[i // leaves], axis + 1)
-        signs = 1 - 2 * (words >> (positions + firsts[i % leaves * bits]) & 1).astype(jnp.int8)
-        signs = jnp.reshape(signs, (*before, even, chunks * bits * words_per_chunk // even, *after))
-        yield jnp.reshape(jax.lax.slice_in_dim(signs, 0, size // even, axis=axis + 1), shape).astype(leaf.dtype)
+def _signs(words: jax.Array, axis: int) -> jax.Array:
+    """1 and -1 for the bits of each word, which are a new axis."""
+    bits = jnp.expand_dims(words, axis)
+    positions = jax.lax.broadcasted_iota(jnp.uint32, (*bits.shape[:axis], 32, *bits.shape[axis + 1 :]), axis)
+    return 1 - 2 * (bits >> positions & 1).astype(jnp.int8)
