@@ -98,19 +98,15 @@ def _large(key: jax.Array, leaf: Any) -> jax.Array:
     read as (chunks, bits, words), where the bits are spread over the even factor first. If it is smaller than 32, they
     are also spread over the odd factor, which is padded for it.
     """
-    shape = leaf.shape
-
-    def cost(axis: int) -> float:
-        """Padded words for each word, and a quarter more along the last axis, which computers vectorize."""
-        return -(-shape[axis] // 32) / shape[axis] * (5 if axis == len(shape) - 1 else 4)
-
-    axis = min(range(len(shape)), key=cost)
-    before, size, after = shape[:axis], shape[axis], shape[axis + 1 :]
+    # Padded words for each word, and a quarter more along the last axis, which computers vectorize.
+    costs = [-(-size // 32) / size * (5 if axis == leaf.ndim - 1 else 4) for axis, size in enumerate(leaf.shape)]
+    axis = costs.index(min(costs))
+    before, size, after = leaf.shape[:axis], leaf.shape[axis], leaf.shape[axis + 1 :]
     even = size & -size
     chunks = max(even // 32, 1)
     words = jax.random.bits(key, (*before, chunks, -(-size // (chunks * 32)), *after), jnp.uint32)
     signs = jnp.reshape(_signs(words, axis + 1), (*before, even, -1, *after))
-    return jnp.reshape(jax.lax.slice_in_dim(signs, 0, size // even, axis=axis + 1), shape).astype(leaf.dtype)
+    return jnp.reshape(jax.lax.slice_in_dim(signs, 0, size // even, axis=axis + 1), leaf.shape).astype(leaf.dtype)
 
 
 def _signs(words: jax.Array, axis: int) -> jax.Array:

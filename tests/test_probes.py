@@ -95,7 +95,6 @@ PLACED = {  # for each mesh, leaves of 65,537 to 77,000 entries, of which a devi
         "rows": ((512, 136), P("a")),
         "columns": ((512, 136), P(None, "a")),
         "few": ((3, 3, 40, 200), P(None, None, None, "a")),  # 25 entries for each device, less than a word
-        "one": ((8, 8200), P("a")),
         "vector": ((66000,), P("a")),
         "small": [((16, 24), P("a")), ((8,), P("a")), ((3, 40), P(None, "a")), ((), P())],
     },
@@ -104,7 +103,6 @@ PLACED = {  # for each mesh, leaves of 65,537 to 77,000 entries, of which a devi
         "columns": ((512, 136), P(None, ("a", "b"))),
         "rows": ((8216, 8), P(("b", "a"), None)),
         "three": ((12, 120, 48), P("b", "a")),
-        "vector": ((66000,), P(("a", "b"))),
         "small": [((6, 8), P("a", "b")), ((8, 9), P("b")), ((40,), P(("b", "a")))],
     },
 }

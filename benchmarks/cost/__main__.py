@@ -34,12 +34,13 @@ from benchmarks.timing import Plan
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ("mlp", "resnet20", "transformer")
 LEAVES, LAYERS = [f"leaves_{n}" for n in (25, 50, 100, 200, 400)], [f"layers_{n}" for n in (2, 5, 10, 24)]
+SIGNS = ("signs_512x200", "signs_40x2400", "signs_40x24")
 COMMANDS = {  # the module, its models, and those of --quick
     "steps": ("steps", SMALL, SMALL[::2]),
     "compile": ("compilation", (*LEAVES, *LAYERS), (*LEAVES[:3], *LAYERS[:2])),
     "large": ("steps", ("1e7", "1e8"), ("1e6",)),
     "memory": ("memory", SMALL, SMALL[:1]),
-    "collectives": ("collectives", ("net", "transformer", "signs_512x64", "signs_40x24"), ("net", "signs_40x24")),
+    "collectives": ("collectives", ("net", "transformer", *SIGNS), ("net", *SIGNS[1:])),
 }
 PEERS = ("somax", "torch", "torch_optimizer", "pytorch_optimizer")
 

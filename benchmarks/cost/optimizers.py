@@ -15,6 +15,7 @@ from benchmarks.programs import compile_program, tree_bytes
 RATE, DECAY = 1e-5, 1e-4  # so low that nothing converges, diverges or becomes denormal while it is timed
 KEY = jax.random.key(0)
 ADAMW, TORCH_ADAMW, PLAIN = "optax.adamw", "torch.optim.AdamW", "ours, no estimate"
+CLIPPED = "optax.adamw after clip_by_global_norm"  # it also needs the whole gradient before the first update
 MOMENTUM = "ours after adaptive_nesterov, "
 
 
@@ -68,6 +69,7 @@ def methods(problem: Problem) -> dict[str, Method]:
     ours, momentum = adahessian(), adahessian(momentum=True)
     found = {
         ADAMW: method(optax.adamw(RATE, weight_decay=DECAY)),
+        CLIPPED: method(optax.chain(optax.clip_by_global_norm(1), optax.adamw(RATE, weight_decay=DECAY))),
         PLAIN: method(ours, "hessian_diag"),
         **{f"ours, interval {k}": method(ours, "hessian_diag", k, keyed=True) for k in (1, 10, 50)},
         MOMENTUM + "no estimate": method(momentum, "hessian_diag"),

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from benchmarks import machine, models
 from benchmarks.cost import optimizers
-from benchmarks.cost.optimizers import ADAMW, MOMENTUM, PLAIN, TORCH_ADAMW
+from benchmarks.cost.optimizers import ADAMW, CLIPPED, MOMENTUM, PLAIN, TORCH_ADAMW
 from benchmarks.programs import tree_bytes
 from benchmarks.report import Line, Target, find, markdown, number, over, pivot
 from benchmarks.timing import Plan, Subject, interleaved, quartiles
@@ -22,7 +22,7 @@ MODELS = {
     "tiny": lambda: models.mlp(batch_size=4, width=8),  # for trying out a command
 }
 LIMITS = {"mlp": (2.9, 1.2, 1.04), "resnet20": (2.2, 1.2, 1.04), "transformer": (3.2, 1.2, 1.04)}  # at 1, 10, 50
-LARGE_ROWS = (ADAMW, PLAIN, MOMENTUM + "no estimate", "ours, interval 1", MOMENTUM + "interval 1")
+LARGE_ROWS = (ADAMW, PLAIN, MOMENTUM + "no estimate", "ours, interval 1", MOMENTUM + "interval 1", CLIPPED)
 # The parameters and two moments of each of these rows, and in addition gradients, tangents and what is being written.
 LARGE_BYTES = 4 * (3 * len(LARGE_ROWS) + 8)
 SERIES = ("ours", "ours, obj_fn", "optax.contrib.sophia", "somax.adahessian", "pytorch_optimizer.AdaHessian")
@@ -32,7 +32,7 @@ def measure(names: Sequence[str], keep: Callable[[str], bool], plan: Plan) -> It
     """Every row of every model; a number such as 1e7 is an MLP of so many parameters in two square layers."""
     for name in names:
         if name in MODELS:
-            yield from _measure(name, MODELS[name](), keep, plan)
+            yield from _measure(name, MODELS[name](), lambda row: row != CLIPPED and keep(row), plan)
         elif LARGE_BYTES * float(name) > machine.memory_available():
             tqdm.write(f"skipped: {name} parameters, which need {LARGE_BYTES * float(name) / 1e9:.0f} GB")
         else:
