@@ -1,5 +1,6 @@
 """Rademacher probes: random signs in the shape of the parameters."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -10,15 +11,15 @@ import jax.numpy as jnp
 
 from optax_adahessian._errors import check_real_leaves
 
+_SMALL = 2**16  # entries of a leaf of which every device draws all signs: the bits of 8 KiB
+
 
 def check_key(name: str, key: Any) -> None:
     """Raises unless `key` is one key: typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
-    try:
+    with contextlib.suppress(TypeError):
         jax.random.key_impl(key)  # raises for what is not a key
         if jnp.ndim(key) == (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1):
             return
-    except TypeError:
-        pass
     shown = f"{key.dtype.name}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
     raise TypeError(f"`{name}` (={shown}) must be one random key, e.g. `jax.random.key(0)`; of split keys, `keys[i]`.")
 
@@ -49,12 +50,12 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
 @functools.partial(jax.jit, static_argnums=1)
 def _draw(key: jax.Array, leaves: tuple[Any, ...]) -> list[jax.Array]:
     """Signs for abstract arrays."""
-    small = [leaf for leaf in leaves if leaf.size <= 2**16]
+    small = [leaf for leaf in leaves if leaf.size <= _SMALL]
 
     def draw(key: jax.Array) -> list[jax.Array]:
         first, *keys = _apart(lambda key: list(jax.random.split(key, 1 + len(leaves) - len(small))), key)
         signs_of_small, keys_of_large = _small(first, small), iter(keys)
-        return [next(signs_of_small) if leaf.size <= 2**16 else _large(next(keys_of_large), leaf) for leaf in leaves]
+        return [next(signs_of_small) if leaf.size <= _SMALL else _large(next(keys_of_large), leaf) for leaf in leaves]
 
     def never(key: jax.Array) -> list[jax.Array]:
         word = jax.random.key_data(key)[0]
@@ -79,7 +80,7 @@ def _apart(fun: Callable[..., list[Any]], key: jax.Array, never: Any = None) -> 
 
 
 def _small(key: jax.Array, leaves: list[Any]) -> Iterator[jax.Array]:
-    """The signs of leaves of any shapes, which are the bits of words of one draw: it takes long to compile."""
+    """The signs of leaves of any shapes from one draw, since a draw takes long to compile for each shape."""
     sizes = [-(-leaf.size // 32) for leaf in leaves]
     words = jax.random.bits(key, (sum(sizes),), jnp.uint32)
     starts = _apart(lambda _: list(map(jnp.uint32, itertools.accumulate(sizes, initial=0))), key)
@@ -91,7 +92,7 @@ def _small(key: jax.Array, leaves: list[Any]) -> Iterator[jax.Array]:
 
 
 def _large(key: jax.Array, leaf: Any) -> jax.Array:
-    """The signs of a leaf that has a draw of its own, of which each device makes a part.
+    """The signs of a leaf from a draw of its own, of which each device makes a part.
 
     A word has the bits of 32 entries along one axis. Devices that hold equal parts of this axis draw whole words: if
     their number is a power of two, it divides `even`, the largest power of two in the size of the axis. So the axis is

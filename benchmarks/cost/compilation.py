@@ -44,21 +44,21 @@ def programs(problem: Problem) -> dict[str, tuple[Any, ...]]:
 
 
 def measure(names: Sequence[str], keep: Callable[[str], bool], plan: Plan) -> Iterator[Line]:
-    """Seconds of the processor for each stage, up to three times, and the instructions of the program."""
+    """Seconds of the processor for each stage, up to three times in turns, and the instructions of the program."""
     compile_program(oah.rademacher_like, KEY, jnp.ones((4, 4)))  # what happens once in a process
     for name in names:
         kind, size = name.split("_")
         problem = chain(int(size)) if kind == "leaves" else transformer(layers=int(size))
-        leaves = len(jax.tree.leaves(problem.params))
         kept = {row: program for row, program in programs(problem).items() if keep(row)}
-        for row, (fun, *args) in tqdm(kept.items(), desc=name, unit="row", leave=False):
-            found = []
-            for _ in range(min(plan.rounds, 3)):
-                jax.clear_caches()  # each is compiled as in a process of its own
-                found.append(compile_program(fun, *args))
-            stages = {stage: [round(program.seconds[stage], 4) for program in found] for stage in STAGES}
-            instructions = found[0].run.as_text().count(" = ")
-            yield {"model": name, "leaves": leaves, "row": row, **stages, "instructions": instructions}
+        lines = {row: {"model": name, "leaves": len(jax.tree.leaves(problem.params)), "row": row} for row in kept}
+        for row in tqdm([*kept] * min(plan.rounds, 3), desc=name, unit="program", leave=False):
+            jax.clear_caches()  # each is compiled as in a process of its own
+            fun, *args = kept[row]
+            program = compile_program(fun, *args)
+            for stage in STAGES:
+                lines[row].setdefault(stage, []).append(round(program.seconds[stage], 4))
+            lines[row]["instructions"] = program.run.as_text().count(" = ")
+        yield from lines.values()
 
 
 def seconds(line: Line) -> float | None:
