@@ -99,7 +99,6 @@ PLACED = {  # for each mesh, leaves of 65,537 to 77,000 entries, of which a devi
     },
     (2, 4): {
         "layers": [((512, 136), P("a", "b"))] * 3,
-        "rows": ((8216, 8), P(("b", "a"), None)),
         "three": ((12, 120, 48), P("b", "a")),
         "small": [((6, 8), P("a", "b")), ((8, 9), P("b")), ((40,), P(("b", "a")))],
     },

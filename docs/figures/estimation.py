@@ -54,7 +54,8 @@ def double_gradient() -> Figure:
     upper.plot(entries, report.gradient_of_product, "o", color=BLUE, label=r"$\nabla \langle \nabla L, z \rangle$")
     upper.axhline(0, color=BLACK, linewidth=0.8)
     label(upper, "", "entry", "one probe z, a network with 21 parameters")
-    upper.legend(frameon=False, loc="lower right")
+    upper.set_ylim(top=1.5 * max(report.hz))  # room for the legend
+    upper.legend(frameon=False, loc="upper right", ncols=2)
     lower.plot(entries, 1e15 * (report.gradient_of_product - report.hz), "o", color=VERMILLION)
     lower.axhline(0, color=BLACK, linewidth=0.8)
     label(lower, "parameter", "difference\nin 1e-15")
