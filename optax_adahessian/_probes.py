@@ -81,14 +81,12 @@ def _apart(fun: Callable[..., list[Any]], key: jax.Array, never: Any = None) -> 
 
 def _small(key: jax.Array, leaves: list[Any]) -> Iterator[jax.Array]:
     """The signs of leaves of any shapes from one draw, since a draw takes long to compile for each shape."""
-    sizes = [-(-leaf.size // 32) for leaf in leaves]
-    words = jax.random.bits(key, (sum(sizes),), jnp.uint32)
+    sizes = [-(-leaf.size // 32) * 32 for leaf in leaves]
+    signs = jnp.ravel(_signs(jax.random.bits(key, (sum(sizes) // 32,), jnp.uint32), axis=1))
     starts = _apart(lambda _: list(map(jnp.uint32, itertools.accumulate(sizes, initial=0))), key)
     starts = jax.lax.optimization_barrier(starts)  # XLA would shard what it cuts at known places, and communicate
-    for leaf, size, start in zip(leaves, sizes, starts, strict=False):
-        signs = jnp.ravel(_signs(jax.lax.dynamic_slice(words, (start,), (size,)), axis=1))
-        signs = jax.lax.dynamic_slice(signs, (starts[0],), (leaf.size,))  # starts[0] is 0
-        yield jnp.reshape(signs, leaf.shape).astype(leaf.dtype)
+    for leaf, start in zip(leaves, starts, strict=False):
+        yield jnp.reshape(jax.lax.dynamic_slice(signs, (start,), (leaf.size,)), leaf.shape).astype(leaf.dtype)
 
 
 def _large(key: jax.Array, leaf: Any) -> jax.Array:
