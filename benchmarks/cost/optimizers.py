@@ -66,10 +66,10 @@ def methods(problem: Problem) -> dict[str, Method]:
     def method(tx: Any, feed: str | None = None, interval: int = 1, keyed: bool = False) -> Method:
         return Method(tx.init, train_step(problem.loss_fn, tx, feed), interval, keyed)
 
-    ours, momentum = adahessian(), adahessian(momentum=True)
+    adamw, ours, momentum = optax.adamw(RATE, weight_decay=DECAY), adahessian(), adahessian(momentum=True)
     found = {
-        ADAMW: method(optax.adamw(RATE, weight_decay=DECAY)),
-        CLIPPED: method(optax.chain(optax.clip_by_global_norm(1), optax.adamw(RATE, weight_decay=DECAY))),
+        ADAMW: method(adamw),
+        CLIPPED: method(optax.chain(optax.clip_by_global_norm(1), adamw)),
         PLAIN: method(ours, "hessian_diag"),
         **{f"ours, interval {k}": method(ours, "hessian_diag", k, keyed=True) for k in (1, 10, 50)},
         MOMENTUM + "no estimate": method(momentum, "hessian_diag"),
