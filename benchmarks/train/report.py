@@ -101,7 +101,8 @@ def _robustness(results: Results) -> str:
                     costs = [there.mean() / here.mean() for there, here in pairs] or [math.nan]
                     cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
                 body.append([f"{row}, {number}", *cells])
-    return _markdown(["change of the loss at this multiple of the best rate or clip", "0.1", "0.3", "3", "10"], body)
+    header = "change of the loss at this multiple of the best rate, or of a clip of 0.01"
+    return _markdown([header, "0.1", "0.3", "3", "10"], body)
 
 
 def _divergence(results: Results) -> str:

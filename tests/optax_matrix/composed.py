@@ -34,14 +34,14 @@ CHAIN.add("`optax.add_decayed_weights` with a mask", "As `adahessian(weight_deca
 
 SEARCH = Group("With the value of the loss: plateaus and line searches")
 
-SEARCH.add("`optax.contrib.reduce_on_plateau` after it", "Pass its `value=` beside ours.",
+SEARCH.add("`optax.contrib.reduce_on_plateau` after it", "Pass its `value=` together with ours.",
     lambda: optax.chain(adahessian(RATE), optax.contrib.reduce_on_plateau(factor=0.5, patience=1)),
     lambda s, rule: 0.5**s.t * plain(s, rule), more=lambda batch, value, grads: {"value": 1.0})
 
 
 @SEARCH.row(
     "`optax.scale_by_backtracking_linesearch` after it",
-    "Its `value_fn` serves as `obj_fn`, which is left out. Beside `hessian_diag` it must name that argument among its "
+    "Its `value_fn` serves as `obj_fn`, which is left out. With `hessian_diag` it must name that argument among its "
     "own, since the search passes all extra arguments to it.",
 )
 def _(way):
@@ -136,7 +136,7 @@ PART.add("`optax.partition`, `optax.multi_transform`", "As for `masked`. The oth
         {"first": optax.sgd(0.01), "second": adahessian(RATE)}, {"bias": "first", "kernel": "second"}),
     on_kernel(lambda s: -0.01 * s.g), *ONLY_DIAG)
 PART.add("`optax.freeze` after it",
-    "Takes `obj_fn`, too: the estimate is made for all parameters, and the updates of some are dropped.",
+    "Also takes `obj_fn`: the estimate is made for all parameters, and the updates of some are dropped.",
     lambda: optax.chain(adahessian(RATE), optax.freeze({"bias": True, "kernel": False})), on_kernel(lambda s: 0.0))
 
 ESTIMATOR = Group("Estimators")
