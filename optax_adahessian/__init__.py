@@ -1,4 +1,4 @@
-"""AdaHessian for Optax: momentum over an average of the Hessian's diagonal."""
+"""AdaHessian for Optax: momentum over the root mean square of the Hessian's diagonal."""
 
 from importlib import import_module as _import_module
 from typing import Any as _Any

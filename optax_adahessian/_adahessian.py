@@ -249,7 +249,7 @@ def _curvature(signed: bool, block: tuple[int, ...], h: jax.Array, like: jax.Arr
 @jax.jit
 def _average(weight: jax.Array, d: jax.Array, old: jax.Array) -> jax.Array:
     if d.shape != old.shape:
-        raise ValueError(f"The state has another `spatial_average`: `nu` of shape {old.shape}, and here {d.shape}.")
+        raise ValueError(f"The state is of another `spatial_average`: its `nu` is {old.shape}, and not {d.shape}.")
     w, finite, number = weight.astype(old.dtype), jnp.isfinite(d), jnp.finfo(old.dtype)
     # A second moment of 0 means that the block had no finite estimate so far; the first one has the weight 1.
     new = (1 - w) * old + jnp.where(old > 0, w, 1) * jnp.where(finite, d, 0) ** 2

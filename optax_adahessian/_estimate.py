@@ -1,4 +1,4 @@
-"""Hutchinson's estimate of the Hessian diagonal: beside value and gradient, and as an Optax transformation."""
+"""Hutchinson's estimate of the Hessian diagonal: with value and gradient, and as an Optax transformation."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -21,7 +21,7 @@ def check_key(name: str, key: Any) -> None:
         if jnp.ndim(key) == (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1):
             return
     shown = f"{key.dtype.name}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
-    raise TypeError(f"`{name}` (={shown}) must be one random key, e.g. `jax.random.key(0)`; of split keys, `keys[i]`.")
+    raise TypeError(f"`{name}` (={shown}) must be one random key: `jax.random.key(0)`, or `keys[i]` of split keys.")
 
 
 def rademacher_like(key: jax.Array, tree: Any) -> Any:
@@ -32,7 +32,7 @@ def rademacher_like(key: jax.Array, tree: Any) -> Any:
 
     The signs depend on the key and on the shapes and the order of the leaves, not on dtypes, shardings or devices.
     Every device draws its part of a sharded leaf without communication, if the number of devices along each sharded
-    axis is a power of two. Of leaves with at most 65,536 entries it draws all words, for any number of devices.
+    axis is a power of two. For leaves of at most 65,536 entries it draws all words, on any number of devices.
 
     Args:
       key: a random key, typed or raw; else TypeError.

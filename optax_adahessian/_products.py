@@ -39,7 +39,7 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
 def hessian_vector_product(
     fun: Callable[[Any], Any], params: Any, vector: Any, *, hvp: Hvp = "forward_over_reverse"
 ) -> Any:
-    """The product ``H v = d/dt grad fun(params + t v)`` at t = 0, of the Hessian of `fun` at `params` with a vector.
+    """The Hessian of `fun` at `params` times a vector, ``H v = d/dt grad fun(params + t v)`` at t = 0.
 
     It is exact to rounding, does not form H, and costs about two gradients on top of the one that it contains
     (Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 6(1), 1994).

@@ -33,8 +33,8 @@ def trajectory(
 
     The transformation is given `value`, `grad` and `value_fn`, as line searches and schedules need them, and the
     curvature in one of two ways. Without `probes` it is given ``obj_fn=fun``, from which `adahessian` and Sophia
-    estimate and Newton's method computes. With them it is given ``hessian_diag``: in each step the mean of z * Hz over
-    that step's probes z.
+    estimate the curvature and Newton's method computes it. With them it is given ``hessian_diag``: in each step the
+    mean of z * Hz over that step's probes z.
 
     It is compiled once for each `tx`, `fun` and `steps`; `jax.vmap` maps it over `start` and `probes`.
 
