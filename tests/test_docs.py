@@ -17,8 +17,9 @@ ROOT = Path(__file__).parent.parent
 # A block of Python, and the block of plain text right after it, if any: what it prints.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# The page on distributed training has a test of its own, which also looks at what its loops print.
-WITH_CODE = [page for page in PAGES if page.name != "distributed.md" and BLOCK.search(page.read_text())]
+# Two pages have tests of their own: test_distributed_docs.py, and test_frameworks.py, which also applies the diffs.
+ELSEWHERE = ("distributed.md", "in_your_framework.md")
+WITH_CODE = [page for page in PAGES if page.name not in ELSEWHERE and BLOCK.search(page.read_text())]
 
 
 @pytest.mark.long
