@@ -59,13 +59,14 @@ def _draw(key: jax.Array, leaves: tuple[Any, ...]) -> list[jax.Array]:
 
     def never(key: jax.Array) -> list[jax.Array]:
         word = jax.random.key_data(key)[0]
-        return [jnp.full(leaf.shape, word, leaf.dtype) for leaf in leaves]
+        return [jnp.full(leaf.shape, word, jnp.int8) for leaf in leaves]
 
     place = functools.partial(_apart, draw, never=never)
     if explicit := [leaf.sharding for leaf in leaves if any(leaf.sharding.spec)]:
         axes, shardings = explicit[0].mesh.explicit_axes, [leaf.sharding for leaf in leaves]
         place = jax.sharding.auto_axes(place, axes=axes, out_sharding=shardings)
-    return place(key)
+    # One byte each until they are used, which XLA does twice: nothing holds them as floats in between.
+    return [signs.astype(leaf.dtype) for signs, leaf in zip(place(key), leaves, strict=True)]
 
 
 def _apart(fun: Callable[..., list[Any]], key: jax.Array, never: Any = None) -> list[jax.Array]:
@@ -86,7 +87,7 @@ def _small(key: jax.Array, leaves: list[Any]) -> Iterator[jax.Array]:
     starts = _apart(lambda _: list(map(jnp.uint32, itertools.accumulate(sizes, initial=0))), key)
     starts = jax.lax.optimization_barrier(starts)  # XLA would shard what it cuts at known places, and communicate
     for leaf, start in zip(leaves, starts, strict=False):
-        yield jnp.reshape(jax.lax.dynamic_slice(signs, (start,), (leaf.size,)), leaf.shape).astype(leaf.dtype)
+        yield jnp.reshape(jax.lax.dynamic_slice(signs, (start,), (leaf.size,)), leaf.shape)
 
 
 def _large(key: jax.Array, leaf: Any) -> jax.Array:
@@ -105,7 +106,7 @@ def _large(key: jax.Array, leaf: Any) -> jax.Array:
     chunks = max(even // 32, 1)
     words = jax.random.bits(key, (*before, chunks, -(-size // (chunks * 32)), *after), jnp.uint32)
     signs = jnp.reshape(_signs(words, axis + 1), (*before, even, -1, *after))
-    return jnp.reshape(jax.lax.slice_in_dim(signs, 0, size // even, axis=axis + 1), leaf.shape).astype(leaf.dtype)
+    return jnp.reshape(jax.lax.slice_in_dim(signs, 0, size // even, axis=axis + 1), leaf.shape)
 
 
 def _signs(words: jax.Array, axis: int) -> jax.Array:

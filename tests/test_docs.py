@@ -18,8 +18,7 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Two pages have tests of their own: test_distributed_docs.py, and test_frameworks.py, which also applies the diffs.
-ELSEWHERE = ("distributed.md", "in_your_framework.md")
-WITH_CODE = [page for page in PAGES if page.name not in ELSEWHERE and BLOCK.search(page.read_text())]
+WITH_CODE = [p for p in PAGES if p.stem not in ("distributed", "in_your_framework") and BLOCK.search(p.read_text())]
 
 
 @pytest.mark.long
