@@ -59,13 +59,13 @@ def _draw(key: jax.Array, leaves: tuple[Any, ...]) -> list[jax.Array]:
 
     def never(key: jax.Array) -> list[jax.Array]:
         word = jax.random.key_data(key)[0]
-        return [jnp.full(leaf.shape, word, jnp.int8) for leaf in leaves]
+        return [jnp.full(leaf.shape, word, leaf.dtype if leaf.size <= _SMALL else jnp.int8) for leaf in leaves]
 
     place = functools.partial(_apart, draw, never=never)
     if explicit := [leaf.sharding for leaf in leaves if any(leaf.sharding.spec)]:
         axes, shardings = explicit[0].mesh.explicit_axes, [leaf.sharding for leaf in leaves]
         place = jax.sharding.auto_axes(place, axes=axes, out_sharding=shardings)
-    # One byte each until they are used, which XLA does twice: nothing holds them as floats in between.
+    # Large leaves are one byte for each sign until XLA uses them, which it does twice: it holds no floats in between.
     return [signs.astype(leaf.dtype) for signs, leaf in zip(place(key), leaves, strict=True)]
 
 
@@ -87,7 +87,7 @@ def _small(key: jax.Array, leaves: list[Any]) -> Iterator[jax.Array]:
     starts = _apart(lambda _: list(map(jnp.uint32, itertools.accumulate(sizes, initial=0))), key)
     starts = jax.lax.optimization_barrier(starts)  # XLA would shard what it cuts at known places, and communicate
     for leaf, start in zip(leaves, starts, strict=False):
-        yield jnp.reshape(jax.lax.dynamic_slice(signs, (start,), (leaf.size,)), leaf.shape)
+        yield jnp.reshape(jax.lax.dynamic_slice(signs, (start,), (leaf.size,)), leaf.shape).astype(leaf.dtype)
 
 
 def _large(key: jax.Array, leaf: Any) -> jax.Array:
