@@ -45,9 +45,14 @@ def _field(path: str, name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit, or None outside of a clone."""
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
+    """The commit, "-dirty" if code differs from it (tables and records do not count), or None outside of a clone."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/*.py")
+        return git("describe", "--always") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
