@@ -18,8 +18,8 @@ def visit_inline(writer, node: nodes.math) -> None:
 
 
 def visit_block(writer, node: nodes.math_block) -> None:
-    latex = node.astext()
-    if r"\\" in latex and r"\begin" not in latex:  # a docstring's formula has the rows alone
+    latex = node.astext().replace("{aligned}", "{split}")  # GitHub draws the one, latex2mathml the other
+    if r"\\" in latex and "{split}" not in latex:  # a formula of a docstring has the rows alone
         latex = rf"\begin{{split}}{latex}\end{{split}}"
     writer.body.append(f'<div class="math">{mathml(latex, "block")}</div>\n')
     raise nodes.SkipNode
