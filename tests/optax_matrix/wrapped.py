@@ -85,7 +85,7 @@ def multi_steps():
 
 MICRO.add("`optax.MultiSteps`",
     "The gradients are averaged, but **only the estimate of the last micro-batch counts**; those of the others cost as "
-    "much. [Micro-batches](#micro-batches) has something better.", multi_steps, second, draw=lambda t: t // 2,
+    "much. [Accumulate](distributed.md#gradient-accumulation) instead.", multi_steps, second, draw=lambda t: t // 2,
     compiled=True)
 MICRO.add("the same, with `hessian_diag=None` but for the last of each step",
     "Gives the same, and pays for one estimate.", multi_steps, second, NO_CELL,
