@@ -60,6 +60,32 @@ def test_a_decay_in_single_is_taken_as_it_is_beside_double():
         assert state.mu == 1 - float(b1)
 
 
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.asarray])
+def test_a_numpy_number_is_the_python_number(number):
+    """It has no dtype of its own that updates would take, and 0 stores no momentum."""
+    with jax.enable_x64(True):
+        w = jnp.asarray(W, jnp.float32)
+        hyper = {"b1": 0.5, "b2": 0.75, "eps": 0.25, "hessian_power": 0.5}  # exact in every dtype
+        for tx, same in (
+            (oah.scale_by_adahessian(**hyper), oah.scale_by_adahessian(**jax.tree.map(number, hyper))),
+            (oah.scale_by_adahessian(b1=0), oah.scale_by_adahessian(b1=number(0))),
+            (oah.adaptive_nesterov(0.75), oah.adaptive_nesterov(number(0.75))),
+        ):
+            tx, same = map(optax.with_extra_args_support, (tx, same))
+            expected, state = tx.update(w, tx.init(w), w, hessian_diag=w)
+            updates, same_state = same.update(w, same.init(w), w, hessian_diag=w)
+            assert jax.tree.map(jax.typeof, (updates, same_state)) == jax.tree.map(jax.typeof, (expected, state))
+            chex.assert_trees_all_close(updates, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("key", [3, np.int64(3), np.uint32(3), jax.random.key(3)])
+def test_a_seed_may_be_any_integer(key):
+    coupled = lambda w: jnp.sum(w) ** 2
+    estimators = oah.hutchinson(key=jax.random.key(3)), oah.hutchinson(key=key)
+    diags = [tx.update(W, tx.init(W), jnp.asarray(W), obj_fn=coupled)[0] for tx in estimators]
+    np.testing.assert_array_equal(*diags)
+
+
 @pytest.mark.parametrize("feed", FEEDS)
 def test_an_entry_that_overflows_by_its_scale_is_rejected(feed):
     """The last 6 c w = 13.5 times 2^13 is more than 65,504, float16's largest, and 3 c w^2 = 5.1 times 2^13 is not."""
@@ -105,6 +131,14 @@ def test_curvature_of_any_size_is_taken_in(dtype, hessian_power):
             np.testing.assert_allclose(updates.astype(float), expected, rtol=8 * jnp.finfo(dtype).eps, atol=1e-30)
             assert np.all(np.isfinite(state.nu))
             assert state.rejected == 0
+
+
+def test_a_block_whose_sum_would_overflow_is_taken_in():
+    h = jnp.full((3, 4), 2e38)
+    tx = oah.scale_by_adahessian(b1=0, eps=0.0, spatial_average=oah.SpatialAverage.rows("OIHW"))
+    updates, state = tx.update({"kernel": h}, tx.init({"kernel": h}), hessian_diag={"kernel": h})
+    assert state.rejected == 0
+    np.testing.assert_allclose(updates["kernel"], 2e38 / (np.sqrt(float(jnp.finfo(h.dtype).max)) / 2), rtol=1e-6)
 
 
 def test_the_largest_curvature_is_forgotten_at_the_rate_of_b2():

@@ -8,6 +8,7 @@ from pathlib import Path
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from helpers import ways
@@ -106,7 +107,7 @@ def test_a_step_without_an_estimate_has_the_products_of_adamw(problem):
         assert counts[0][primitive] == counts[1][primitive]
 
 
-@pytest.mark.parametrize(("interval", "conds"), [(1, 0), (2, 1), (jnp.int32(1), 1)])
+@pytest.mark.parametrize(("interval", "conds"), [(1, 0), (np.int64(1), 0), (2, 1), (jnp.int32(1), 1)])
 def test_at_interval_1_no_cond_is_around_the_estimate(interval, conds):
     loss, params, batch = PROBLEMS["mlp"]
     injected = optax.inject_hyperparams(oah.adahessian, static_args=("update_interval", "dense_start", "mask"))

@@ -1,6 +1,8 @@
 """Which entries each preset shares, in both layouts, block means against NumPy, and the table of `describe`."""
 
+import dataclasses
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,8 +75,6 @@ def test_kernels_in_both_layouts(row):
         whole = tuple(size or axis for size, axis in zip(sizes, shape, strict=True))
         assert block(preset(outputs_first_name), shape, "layer", "kernel") == whole
         assert block(preset(inputs_first_name), inputs_first(shape), "layer", "kernel") == inputs_first(whole)
-        for name in ("bias", "scale", "b", "offset", "beta", "gamma"):
-            assert block(preset(outputs_first_name), shape, "layer", name) == (1,) * len(shape)
         assert block(SpatialAverage.none(), shape, "kernel") == (1,) * len(shape)
 
 
@@ -88,14 +88,73 @@ def test_an_embedding_has_values_for_each_token(name, kernel):
     assert block(SpatialAverage.rows(kernel), (10,), name) == (1,)
 
 
-def test_names_past_boxes_and_of_no_string():
-    """Flax boxes a value behind `.value`; a list has no names; "ensemble" is no embedding."""
-    value, index = jax.tree_util.GetAttrKey("value"), jax.tree_util.SequenceKey(0)
-    leaf, rows = jax.ShapeDtypeStruct((4, 6), jnp.float32), SpatialAverage.rows("HWIO")
-    assert rows.block_shape((jax.tree_util.DictKey("bias"), value), leaf) == (1, 1)
-    assert rows.block_shape((jax.tree_util.DictKey("embedding"), value), leaf) == (1, 6)
-    for other in ((index,), (), (jax.tree_util.DictKey("ensemble"),), (jax.tree_util.DictKey(0),)):
-        assert rows.block_shape(other, leaf) == (4, 1)
+def block_sizes(average, params):
+    """The shapes of the second moments: the number of blocks along each axis."""
+    nu = oah.scale_by_adahessian(spatial_average=average).init(params).nu
+    return jax.tree.map(jnp.shape, nu)
+
+
+class Attention(NamedTuple):
+    query: Any
+    key: Any
+    value: Any
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=[])
+@dataclasses.dataclass
+class Box:
+    """As Flax boxes a parameter."""
+
+    value: Any
+
+
+@pytest.mark.parametrize("name", ["attention", "embedding_attention", "b", "bias", "value"])
+def test_a_field_called_value_is_a_leaf_like_its_neighbours(name):
+    leaf = jnp.ones((4, 6))
+    for params in ({name: Attention(leaf, leaf, leaf)}, Attention(leaf, leaf, leaf)):
+        blocks = block_sizes(SpatialAverage.rows("HWIO"), params)
+        assert jax.tree.leaves(blocks, is_leaf=lambda x: x == (1, 6)) == [(1, 6)] * 3
+
+
+def test_a_box_is_not_a_name():
+    params = {"embedding": Box(jnp.ones((4, 6))), "kernel": Box(jnp.ones((4, 6)))}
+    blocks = block_sizes(SpatialAverage.rows("HWIO"), params)
+    assert blocks == {"embedding": Box((4, 1)), "kernel": Box((1, 6))}
+
+
+def test_a_matrix_with_the_name_of_a_bias_is_a_kernel():
+    """LoRA's factors are `a` and `b`; and "ensemble" is no embedding."""
+    params = {"a": jnp.ones((64, 4)), "b": jnp.ones((4, 64)), "ensemble": jnp.ones((4, 6))}
+    assert block_sizes(SpatialAverage.rows("HWIO"), params) == {"a": (1, 4), "b": (1, 64), "ensemble": (1, 6)}
+
+
+@pytest.mark.parametrize("preset", ["conv", "rows"])
+def test_a_leaf_without_any_name_is_refused(preset):
+    """A Keras embedding in a list of variables would be averaged over its vocabulary. `custom` sees the shapes."""
+    average = getattr(SpatialAverage, preset)("HWIO")
+    with pytest.raises(ValueError, match=r"\[0\]"):
+        average.describe([jnp.ones((10, 4)), jnp.ones(4)])
+    assert block_sizes(SpatialAverage.custom(lambda path, leaf: (1, -1)), [jnp.ones((10, 4))]) == [(10, 1)]
+
+
+EQUAL = {
+    "none": SpatialAverage.none,
+    "conv": lambda: SpatialAverage.conv("HWIO"),
+    "rows": lambda: SpatialAverage.rows("OIHW", signed=True),
+    "lengths": lambda: SpatialAverage.lengths(2, "HWIO"),
+}
+
+
+def test_equal_averages_compare_and_hash_equal_and_others_do_not():
+    assert all(make() == make() and hash(make()) == hash(make()) for make in EQUAL.values())
+    others = [make() for make in EQUAL.values()]
+    others += [SpatialAverage.conv("OIHW"), SpatialAverage.rows("OIHW"), SpatialAverage.lengths(3, "HWIO")]
+    assert len(set(others)) == len(others)
+    traces = []
+    init = jax.jit(lambda average: traces.append(average), static_argnums=0)
+    for _ in range(3):
+        init(SpatialAverage.conv("HWIO"))
+    assert len(traces) == 1
 
 
 # Each with a shape whose blocks are runs of consecutive entries, and their length.

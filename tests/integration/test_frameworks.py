@@ -14,7 +14,6 @@ import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
 from helpers.jaxprs import all_equations
-from jax import monitoring
 
 import optax_adahessian as oah
 
@@ -238,32 +237,3 @@ def test_the_cond_of_a_scan_survives_vmap_only_if_the_state_is_made_inside():
     step = lambda params, state: tx.update(params, state, params, obj_fn=loss_fn)
     outside = jax.make_jaxpr(jax.vmap(step))(params, jax.vmap(tx.init)(params))
     assert not has_cond(outside)
-
-
-def compilations(step, steps=3):
-    """How many programs are compiled while a step that has run before runs again."""
-    compiled = []
-
-    def listen(event, *_, **__):
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    step()
-    monitoring.register_event_duration_secs_listener(listen)
-    try:
-        for _ in range(steps):
-            step()
-    finally:
-        monitoring.unregister_event_duration_listener(listen)
-    return len(compiled)
-
-
-def test_an_obj_fn_outside_of_jit_compiles_at_every_step():
-    tx, params = oah.adahessian(0.1, update_interval=10), jnp.ones(3)
-    state = tx.init(params)
-
-    def step():
-        return tx.update(params, state, params, obj_fn=lambda p: jnp.sum(p**4))
-
-    assert compilations(jax.jit(step)) == 0
-    assert compilations(step) >= 3
