@@ -129,9 +129,9 @@ def with_advice(fun: Callable[..., Any], hvp: HvpMode, *args: Any) -> Any:
     except TypeError as error:
         if "forward-mode" in str(error) and _works(functools.partial(fun, "reverse_over_reverse"), args):
             error.add_note(
-                "Reverse mode can differentiate this loss twice: pass `hvp='reverse_over_reverse'` to "
+                "Reverse mode can differentiate this loss twice. Pass `hvp='reverse_over_reverse'` to "
                 "`value_grad_and_hessian_diag`, or `hessian_diagonal_fn=hutchinson(hvp='reverse_over_reverse')` "
-                "with `obj_fn`."
+                "to the optimizer."
             )
         raise
 
