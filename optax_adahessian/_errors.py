@@ -63,4 +63,4 @@ def check_like(name: str, tree: Any, like: Any, other: str = "the parameter", re
             raise ValueError(f"`{name}{path}` is {mine}, {other} is {its}. {remedy}")
     structures: list[Any] = [jax.tree.structure(t) for t in (tree, like)]
     if structures[0] != structures[1]:
-        raise ValueError(f"`{name}` is {structures[0]}, {other} is {structures[1]}. {remedy}")
+        raise ValueError(f"`{name}` is {structures[0]}, and should be {structures[1]}. {remedy}")

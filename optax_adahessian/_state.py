@@ -107,9 +107,8 @@ def check_state(state: Any, updates: Any, has_momentum: bool, spatial_average: S
     if not isinstance(state, ScaleByAdaHessianState):
         raise TypeError(f"`state` (a {type(state).__name__}) must be a `ScaleByAdaHessianState`. {_RESTORED}")
     if (state.mu is not None) != has_momentum:
-        written, expected = ("b1=0", "has") if has_momentum else ("b1>0", "has no")
-        raise ValueError(f"`state` was written with `{written}`, and this rule {expected} a first moment. {_REMEDY}")
-
+        written, rule = ("b1=0", "b1>0") if has_momentum else ("b1>0", "b1=0")
+        raise ValueError(f"`state` is of a rule with `{written}`, and this one has `{rule}`. {_REMEDY}")
     expected = spatial_average.map(_blocks, updates)
     check_like("state.nu", state.nu, expected, "that of this rule", _REMEDY)
 
