@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from optax_adahessian.analysis.arguments import parse
 
     options = parse(argv)
-    # After the arguments are known to be right: this imports JAX, which takes most of a second.
+    # After the arguments are known to be right: this imports matplotlib, which takes most of a second.
     from optax_adahessian.analysis.commands import run
 
     try:

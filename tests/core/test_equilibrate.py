@@ -87,7 +87,7 @@ def test_the_second_moment_tends_to_the_symmetric_equilibration(seed):
         s = np.asarray(oah.probe_scale(state, jnp.zeros(8)))
     norms = np.linalg.norm(H * np.outer(s, s), axis=1)
     # The square of a sum of signs has at most the variance of that of a Gaussian, twice the square of its mean. Its
-    # moving average has (1 - b2) / (1 + b2) of it. A norm moves as the square root, with its own scale and those of others.
+    # moving average has (1 - b2) / (1 + b2) of it. A norm moves as the square root, with its scale and all others.
     sigma = np.sqrt(2 * (1 - b2) / (1 + b2)) / 2
     assert np.all(np.abs(norms - 1) < SIGMAS * sigma)
     rows = np.linalg.norm(H, axis=1)
