@@ -50,9 +50,8 @@ def value_grad_and_hessian_diag(
       Gradient and diagonal have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None,
       as in `jax.value_and_grad`. For `probe_scale`, of which only ratios matter, see `optax_adahessian.probe_scale`.
 
-    Raises:
-      TypeError, ValueError: for bad arguments, leaves that are not real, or parameters that vary over `axis_name`. If
-        `fun` cannot be differentiated twice, JAX's own error, with a note if "reverse_over_reverse" can do it.
+    Raises TypeError or ValueError for bad arguments, leaves that are not real, and parameters that vary over the axis.
+    If `fun` cannot be differentiated twice, JAX's error passes, with a note if "reverse_over_reverse" can do it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_adahessian as oah

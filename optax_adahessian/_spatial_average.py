@@ -74,7 +74,7 @@ class SpatialAverage:
     def rows(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
         """`conv`, and one value for each output of a dense layer; the official instruction code's default.
 
-        Embedding tables, recognised by a word in the leaf's name that begins with "emb", get one value per token.
+        Embedding tables, of which a word in the name begins with "emb", get one value per token.
         """
         return cls("rows", _CONV | _DENSE, kernel, signed=signed)
 
@@ -95,7 +95,7 @@ class SpatialAverage:
     def block_shape(self, path: Any, leaf: Any) -> tuple[int, ...]:
         """The block of one leaf, without -1. Raises ValueError if it does not tile the leaf."""
         block, shape = self.fn(path, leaf) if self.fn else self._preset_block(path, leaf), tuple(leaf.shape)
-        with contextlib.suppress(TypeError, ValueError):  # what is no integer, and another number of axes
+        with contextlib.suppress(TypeError, ValueError):  # not integers, or not one for each axis
             sizes = [operator.index(b) for b in block]
             whole = tuple(max(n, 1) if b == -1 else b for b, n in zip(sizes, shape, strict=True))
             if all(b >= 1 and n % b == 0 for b, n in zip(whole, shape, strict=True)):
@@ -132,10 +132,9 @@ class SpatialAverage:
         )
 
     def map(self, fn: Callable[..., Any], params: Any, *rest: Any) -> Any:
-        """A tree of ``fn(block, leaf, *rest)`` over the leaves of `params`.
+        """A tree of ``fn(block, leaf, *rest)``.
 
-        A box (Flax's `Partitioned` and `Variable`) stays around a result of the leaf's shape. From a smaller one it is
-        removed, since it may name axes that are gone.
+        A box (Flax's `Partitioned`, `Variable`) is removed from a smaller result: it may name axes that are gone.
         """
 
         def visit(path: Any, node: Any, *others: Any) -> Any:

@@ -47,7 +47,7 @@ def probe_scale(state: optax.OptState, params: optax.Params) -> Any:
     scales as its parameter does. Use it with ``eps=0``, a warm-up of the rate, and a `b2` of 0.9 or 0.95, which
     forgets the first estimates with s = 1.
 
-    `state` is that of any optimizer of `params` that contains this rule, once or for several parts; else ValueError. The
+    `state` is of any optimizer of `params` that contains this rule, once or for several parts; else ValueError. The
     result is like `params`, in their shardings, in float32 (float64 for float64 leaves). An entry without curvature has
     the scale of the largest curvature of its leaf; a leaf without any, or of another optimizer, has 1.
     """

@@ -128,6 +128,13 @@ def test_the_note_names_the_switch_and_the_switch_helps(remedy, call):
     chex.assert_tree_all_finite(jax.jit(lambda: CALLS[call](loss, remedy))())
 
 
+def test_the_note_is_there_if_the_key_alone_is_traced():
+    estimate = oah.value_grad_and_hessian_diag(loss_of(nested))
+    with pytest.raises(TypeError) as raised:
+        jax.jit(lambda key: estimate(key, W))(FIRST)
+    assert "Pass `hvp='reverse_over_reverse'`" in notes_of(raised)
+
+
 # Neither way helps: the incomplete gamma function has no derivative in its first argument.
 @pytest.mark.parametrize("hvp", OTHER)
 @pytest.mark.parametrize("jit", [jax.jit, lambda f: f], ids=["jit", "eager"])
