@@ -103,10 +103,11 @@ def test_the_scale_of_the_loss(exponent, eps, k):
 def test_the_defaults_are_those_of_the_paper_in_both_functions():
     def defaults(fun):
         found = {name: parameter.default for name, parameter in inspect.signature(fun).parameters.items()}
-        return found | {"spatial_average": found["spatial_average"].name}
+        return found | {"spatial_average": found["spatial_average"].kind}
 
     scaling = {"b1": 0.9, "b2": 0.999, "eps": 1e-4, "hessian_power": 1.0, "mu_dtype": None}
     scaling |= {"spatial_average": "none", "update_interval": 1, "dense_start": 10, "hessian_diagonal_fn": None}
+    scaling |= {"equilibrate": False}
     assert defaults(oah.scale_by_adahessian) == scaling
     assert defaults(oah.adahessian) == scaling | {"learning_rate": 0.15, "weight_decay": 0.0, "mask": None}
     one_shared_probe = (1, None, "forward_over_reverse")
