@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.model import numpy_nesterov
 
 import optax_adahessian as oah
 
@@ -21,6 +20,17 @@ def late_state(ema, memory):
 def memory_after(g, ema, memory=5.0, b1=0.99):
     """That of a step from there."""
     return float(oah.adaptive_nesterov(b1).update(g, late_state(ema, memory))[1].memory)
+
+
+def numpy_nesterov(grads, b1):
+    """Updates and memories of `adaptive_nesterov`, for vectors."""
+    ema, memory = np.zeros_like(grads[0]), 3.0
+    for t, g in enumerate(grads, start=1):
+        norms = np.linalg.norm(g) * np.linalg.norm(ema)
+        memory = min(max(memory - (g @ ema / norms if norms else 0.0) / 5, 3.0), 1 / (1 - b1))
+        decay = 1 - 1 / min(memory, t)
+        ema = decay * ema + (1 - decay) * g
+        yield decay * ema + (1 - decay) * g, memory
 
 
 @pytest.mark.parametrize("b1", [0.0, 0.5, 0.9, 0.99])

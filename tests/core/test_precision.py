@@ -111,7 +111,7 @@ SIZES = [0.0, 1e-45, 1e-30, 1e-10, 1.0, 1e10, 1e18, 1e20, 1e30, np.inf]  # infin
 def test_curvature_of_any_size_is_taken_in(dtype, hessian_power):
     """At most half the root of the largest number of the dtype it is accumulated in, and nothing is rejected.
 
-    Blocks are bounded before they sum up: three times the largest number would be infinite.
+    That of a block, too: three times the largest number would be infinite.
     """
     with jax.enable_x64(dtype == "float64"):
         sizes = np.minimum(SIZES, float(jnp.finfo(dtype).max))
@@ -127,7 +127,7 @@ def test_curvature_of_any_size_is_taken_in(dtype, hessian_power):
             state, update = tx.init(h), jax.jit(tx.update)
             for _ in range(2):
                 updates, state = update(jnp.ones_like(h), state, hessian_diag=h)
-            entered = share * np.minimum(np.abs(np.asarray(h, np.float64)), np.sqrt(float(accumulated.max)) / 2)
+            entered = np.minimum(share * np.abs(np.asarray(h, np.float64)), np.sqrt(float(accumulated.max)) / 2)
             expected = 1 / (np.maximum(entered, smallest) ** hessian_power + EPS)
             np.testing.assert_allclose(updates.astype(float), expected, rtol=8 * jnp.finfo(dtype).eps, atol=1e-30)
             assert np.all(np.isfinite(state.nu))
