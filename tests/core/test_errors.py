@@ -142,7 +142,11 @@ MISTAKES = {
         TypeError,
         "`fun` must return a pair (loss, aux)",
     ),
-    "a tuple for a list": (product([1.0], (1.0,)), ValueError, "`vector` is PyTreeDef((*,)), the parameters are"),
+    "a tuple for a list": (
+        product([1.0], (1.0,)),
+        ValueError,
+        "`vector` is PyTreeDef((*,)), and should be PyTreeDef([*])",
+    ),
     "a vector of fewer leaves": (product(PARAMS, FEWER), ValueError, "`vector['bias']` is absent"),
     # Keys and steps.
     "a seed": (estimate(key=0), TypeError, "`key` (=0) … jax.random.key(0)"),
@@ -170,8 +174,8 @@ MISTAKES = {
     # The state.
     "a state without momentum": (continued({"b1": 0}, {"b1": 0.9}), ValueError, "`b1=0` … tx.init(params)"),
     "a state with momentum": (continued({"b1": 0.9}, {"b1": 0}), ValueError, "`b1>0` … tx.init(params)"),
-    "a state of rows": (continued({"spatial_average": ROWS}, {}), ValueError, "`spatial_average` … (1, 3) … (2, 3)"),
-    "a state for rows": (continued({}, {"spatial_average": ROWS}), ValueError, "`spatial_average` … (2, 3) … (1, 3)"),
+    "a state of rows": (continued({"spatial_average": ROWS}, {}), ValueError, "['kernel']` … (1, 3) … (2, 3)"),
+    "a state for rows": (continued({}, {"spatial_average": ROWS}), ValueError, "['kernel']` … (2, 3) … (1, 3)"),
     "a state of dicts": (
         lambda: SCALING.update(PARAMS, SCALING.init(PARAMS)._asdict(), hessian_diag=None),
         TypeError,
