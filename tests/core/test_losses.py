@@ -143,7 +143,6 @@ CALLS = {
 TRANSFORMS = {
     "eager": lambda fun: fun,
     "jit": jax.jit,
-    "jit of constants": lambda fun: lambda w: jax.jit(lambda: fun(w))(),
     "scan": lambda fun: lambda w: jax.lax.scan(lambda carry, _: (carry, fun(carry)), w, length=2),
 }
 

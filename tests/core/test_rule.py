@@ -101,20 +101,6 @@ def test_a_tree_of_every_kind_follows_the_rule(seed):
     assert state.last_estimate == max(t for t, h in enumerate(diags, start=1) if h is not None)
 
 
-@pytest.mark.parametrize("eps", [0.0, 1e-3])
-def test_steps_before_a_first_estimate_are_exactly_zero_and_keep_the_momentum(eps):
-    grads, diag = np.random.default_rng(0).normal(size=(3, 4)), np.arange(1.0, 5.0)
-    hyper = {"b1": 0.8, "b2": 0.95, "eps": eps, "hessian_power": 0.7}
-    tx = oah.scale_by_adahessian(**hyper)
-    state = tx.init(jnp.zeros(4))
-    rule = Rule(**hyper)
-    for g, h in zip(grads, (None, None, diag), strict=True):
-        updates, state = tx.update(jnp.asarray(g), state, hessian_diag=h)
-        np.testing.assert_allclose(updates, rule(g, h), rtol=1e-5)
-        assert np.all(updates == 0) == (h is None)
-    assert state.last_estimate == 3
-
-
 PARAMS = {"u": jnp.array([0.5, -1.0]), "w": jnp.array([[1.0, -0.25, 2.0], [0.5, 1.5, -1.0]])}
 
 

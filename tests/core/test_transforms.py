@@ -12,11 +12,7 @@ from helpers.feeds import FEEDS, by_diag, by_loss, draw
 import optax_adahessian as oah
 
 STEPS = 3
-PARAMS = {
-    "w": np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.5]]),
-    "b": np.array([1.0, -2.0, 0.5]),
-    "flat": np.array([2.0]),
-}
+PARAMS = {"w": np.linspace(-1.0, 2.0, 6).reshape(2, 3), "b": np.array([1.0, -2.0, 0.5]), "flat": np.ones(1)}
 HYPER = {"learning_rate": 0.1, "b1": 0.5, "b2": 0.9, "eps": 0.01, "hessian_power": 0.75, "weight_decay": 0.125}
 
 
