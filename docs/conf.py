@@ -19,7 +19,7 @@ version = release = optax_adahessian.__version__
 extensions = ["mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["figures", "tables"]
+exclude_patterns = ["figures"]
 
 default_role = "py:obj"  # a link where the name is known, code where it is not: the docstrings write `name`
 highlight_language = "text"  # of blocks that name none: what a program prints
