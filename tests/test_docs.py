@@ -17,8 +17,14 @@ ROOT = Path(__file__).parent.parent
 # A block of Python, and the block of plain text right after it, if any: what it prints.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Two pages have tests of their own: test_distributed_docs.py, and test_frameworks.py, which also applies the diffs.
-WITH_CODE = [p for p in PAGES if p.stem not in ("distributed", "in_your_framework") and BLOCK.search(p.read_text())]
+
+
+def has_tests_of_its_own(page):
+    """In test_distributed_docs.py, or in test_frameworks.py, which also applies the diffs."""
+    return page.stem == "distributed" or (page.parent.name == "frameworks" and "```diff" in page.read_text())
+
+
+WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text()) and not has_tests_of_its_own(page)]
 
 
 @pytest.mark.long

@@ -144,7 +144,7 @@ MISTAKES = {
     # The feed.
     "neither": (feed(), ValueError, "Neither … obj_fn=lambda p: loss_fn(p, batch) … hessian_diag=hessian_diag"),
     "both": (feed(obj_fn=loss_fn, hessian_diag=PARAMS), ValueError, "`hessian_diag` were both given"),
-    "lost on the way": (apply_gradients, ValueError, "TrainState.apply_gradients … in_your_framework"),
+    "lost on the way": (apply_gradients, ValueError, "TrainState.apply_gradients … docs/frameworks"),
     "no parameters": (lambda: TX.update(PARAMS, TX.init(PARAMS), obj_fn=loss_fn), ValueError, "`params` (=None)"),
     "no loss for the estimator": (feed(oah.hutchinson()), TypeError, "`obj_fn` (=None)"),
     "obj_fn of a masked part": (feed(ON_LAYER, obj_fn=loss_fn), ValueError, "optax.masked … pass `hessian_diag="),
