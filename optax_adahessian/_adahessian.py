@@ -1,35 +1,19 @@
 """AdaHessian: momentum over the root of the averaged squared curvature."""
 
-import contextlib
 import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adahessian._errors import check_integer, check_like, check_number, check_real_leaves, check_type
-from optax_adahessian._estimate import hutchinson, is_due
+from optax_adahessian._errors import as_number, check_real_leaves, check_type
+from optax_adahessian._feed import Feed, feed
 from optax_adahessian._spatial_average import SpatialAverage, block_expand, block_mean
-
-_ONE_FEED = (
-    "`update` needs one of them: `obj_fn=lambda p: loss_fn(p, batch)`, or `hessian_diag=hessian_diag` from "
-    "`loss, grads, hessian_diag = value_grad_and_hessian_diag(loss_fn)(key, params, batch)`."
-)
-
-
-class ScaleByAdaHessianState(NamedTuple):
-    """State of `scale_by_adahessian`: arrays only."""
-
-    count: jax.Array  # type: ignore[assignment] # shape=(), dtype=int32: steps taken
-    last_estimate: jax.Array  # shape=(), dtype=int32: `count` after the step of the last estimate, else 0
-    rejected: jax.Array  # shape=(), dtype=int32: estimates with an entry that was not finite
-    mu: optax.Updates | None  # shapes of the parameters, dtype=`mu_dtype` or theirs; None with b1=0
-    nu: optax.Updates  # mean of d^2, one entry per block, dtype=float32 (float64 for float64 leaves); 0: no estimate
-    estimator: optax.OptState  # of `hessian_diagonal_fn`
+from optax_adahessian._state import UNKNOWN, ScaleByAdaHessianState, check_state, flat
 
 
 def adahessian(
@@ -46,6 +30,7 @@ def adahessian(
     dense_start: jax.typing.ArrayLike = 10,
     mu_dtype: Any = None,
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
+    equilibrate: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""The AdaHessian optimizer, with the rule and the defaults of the paper.
 
@@ -110,7 +95,7 @@ def adahessian(
       Yao et al., "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning", AAAI 2021, arXiv 2006.00719.
     """
     if not callable(weight_decay):
-        check_number("weight_decay", weight_decay)
+        weight_decay = as_number("weight_decay", weight_decay)
     return optax.chain(
         scale_by_adahessian(
             b1=b1,
@@ -122,6 +107,7 @@ def adahessian(
             dense_start=dense_start,
             mu_dtype=mu_dtype,
             hessian_diagonal_fn=hessian_diagonal_fn,
+            equilibrate=equilibrate,
         ),
         optax.add_decayed_weights(weight_decay, mask),
         optax.scale_by_learning_rate(learning_rate),
@@ -139,83 +125,119 @@ def scale_by_adahessian(
     dense_start: jax.typing.ArrayLike = 10,
     mu_dtype: Any = None,
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
+    equilibrate: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """`adahessian` without learning rate and weight decay; updates have the dtypes of the gradients."""
-    check_number("b1", b1, high=1)
-    check_number("b2", b2, high=1)
-    check_number("eps", eps)
-    check_number("hessian_power", hessian_power, high=1, closed=True)
-    check_integer("update_interval", update_interval, minimum=1)
-    check_integer("dense_start", dense_start, minimum=0)
+    eps = as_number("eps", eps)
+    hessian_power = as_number("hessian_power", hessian_power, high=1, closed=True)
+    return scale_by_curvature(
+        second_moment,
+        functools.partial(direction, eps=eps, hessian_power=hessian_power),
+        feed(hessian_diagonal_fn, update_interval, dense_start, equilibrate),
+        as_number("b1", b1, high=1),
+        as_number("b2", b2, high=1),
+        spatial_average,
+        mu_dtype,
+    )
+
+
+def scale_by_curvature(
+    second_moment: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    direction: Callable[[jax.Array, jax.Array], jax.Array],
+    feed: Feed,
+    b1: Any,
+    b2: Any,
+    spatial_average: SpatialAverage,
+    mu_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation around a rule, which is two functions of one leaf.
+
+    ``second_moment(weight, d, nu)`` takes the curvature d of each block into its running mean, with the weight
+    ``(1 - b2^D) / (1 - b2^t)`` of an estimate for D steps. ``direction(mu, nu)`` is the update, from the bias-corrected
+    first moment and `nu` expanded from blocks.
+    """
     check_type("spatial_average", spatial_average, SpatialAverage, "SpatialAverage.conv('HWIO')")
-    if hessian_diagonal_fn is not None:
-        check_type("hessian_diagonal_fn", hessian_diagonal_fn, optax.GradientTransformation, "hutchinson(num_probes=4)")
-    estimator = hutchinson() if hessian_diagonal_fn is None else optax.with_extra_args_support(hessian_diagonal_fn)
     has_momentum = not (isinstance(b1, (int, float)) and b1 == 0)
 
     def init_fn(params: optax.Params) -> ScaleByAdaHessianState:
         check_real_leaves("params", params)
         params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
 
-        def zero_blocks(block: tuple[int, ...], p: Any) -> jax.Array:
-            return block_mean(jnp.zeros_like(p, dtype=jnp.result_type(p, jnp.float32)), block)
+        def unknown(block: tuple[int, ...], p: Any) -> jax.Array:
+            return block_mean(jnp.full_like(p, UNKNOWN, dtype=jnp.result_type(p, jnp.float32)), block)
 
         return ScaleByAdaHessianState(
             count=jnp.zeros([], jnp.int32),
             last_estimate=jnp.zeros([], jnp.int32),
             rejected=jnp.zeros([], jnp.int32),
             mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if has_momentum else None,
-            nu=spatial_average.map(zero_blocks, params),
-            estimator=estimator.init(params),
+            nu=spatial_average.map(unknown, params),
+            estimator=feed.init(params),
         )
 
-    # Jitted, the arithmetic on a leaf is traced and lowered once for each distinct shape instead of for each leaf.
-    @jax.jit
-    def momentum(g: jax.Array, m: jax.Array) -> Any:  # not yet rounded to the dtype that it is stored in
-        dtype = jnp.promote_types(g.dtype, jnp.float32)
-        decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
-        return decay * m.astype(dtype) + (1 - decay) * g.astype(dtype)
-
-    @functools.partial(jax.jit, static_argnums=1)
-    def direction(weight: jax.Array, block: tuple[int, ...], g: jax.Array, m: jax.Array, nu: jax.Array) -> jax.Array:
-        denominator = block_expand(weight.astype(nu.dtype) * _denominator(nu, hessian_power, eps), block, g)
-        # Infinity over infinity is NaN. An infinite step would leave a clip as one of the clip's length, for ever.
-        return (m / jnp.where(jnp.isfinite(m), denominator, jnp.inf)).astype(g.dtype)
-
-    # None is a value of `hessian_diag`, and a mark of our own for "not given" would not survive pickling.
-    def update_fn(
-        updates: Any, state: Any, params: Any = None, *, obj_fn: Any = None, hessian_diag: Any = ..., **extra_args: Any
-    ) -> tuple[optax.Updates, ScaleByAdaHessianState]:
-        if obj_fn is None and hessian_diag is ...:
-            obj_fn = extra_args.get("value_fn")
-        _check_feed(obj_fn, hessian_diag, params, needs_one=hessian_diagonal_fn is None)
-        updates = jax.tree.map(jnp.asarray, updates)
-
-        def fold(state: ScaleByAdaHessianState, diag: Any) -> ScaleByAdaHessianState:
-            return _with_estimate(state, _matching_diag(diag, updates), b2, spatial_average)
-
-        def estimate(state: ScaleByAdaHessianState) -> ScaleByAdaHessianState:
-            feed = extra_args if obj_fn is None else {**extra_args, "obj_fn": obj_fn}
-            diag, estimator_state = estimator.update(updates, state.estimator, params, **feed)
-            return fold(state._replace(estimator=estimator_state), diag)
-
-        folded = state._replace(mu=None)  # a cond would copy mu
-        if hessian_diag is not ...:
-            folded = folded if hessian_diag is None else fold(folded, hessian_diag)
-        elif isinstance(update_interval, int) and update_interval == 1:
-            folded = estimate(folded)
-        else:
-            due = is_due(state.count, update_interval, dense_start)
-            folded = jax.lax.cond(due, estimate, lambda state: state, folded)
-
+    def fold(state: ScaleByAdaHessianState, hessian_diag: Any) -> ScaleByAdaHessianState:
         count = optax.safe_increment(state.count)
-        weight = _ema_weight(b1, count, state.nu)
-        moments = jax.tree.map(momentum, updates, state.mu) if has_momentum else updates
-        directions = spatial_average.map(functools.partial(direction, weight), updates, moments, folded.nu)
-        mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, state.mu) if has_momentum else None
-        return directions, folded._replace(count=count, mu=mu)
+        weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
+        curvatures = spatial_average.map(functools.partial(_curvature, spatial_average.signed), hessian_diag)
+        finite = [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)]
+        return state._replace(
+            last_estimate=count,
+            rejected=jnp.where(functools.reduce(operator.and_, finite, True), state.rejected, state.rejected + 1),
+            nu=jax.tree.map(lambda d, nu: second_moment(weight.astype(nu.dtype), d, nu), curvatures, state.nu),
+        )
+
+    def update_fn(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[optax.Updates, ScaleByAdaHessianState]:
+        updates = jax.tree.map(jnp.asarray, updates)
+        check_state(state, updates, has_momentum, spatial_average)
+        mu = state.mu
+        # Without the first moment, of which a `lax.cond` would make a copy.
+        state = feed.fold_estimate(fold, state._replace(mu=None), updates, params, extra_args)
+        count = optax.safe_increment(state.count)
+        moments = jax.tree.map(functools.partial(first_moment, b1), updates, mu) if has_momentum else updates
+        weight = _ema_weight(b1, count, state.nu) if has_momentum else None
+
+        def step(block: tuple[int, ...], g: jax.Array, m: jax.Array, nu: jax.Array) -> jax.Array:
+            m = m if weight is None else m / weight.astype(m.dtype)
+            return direction(m, block_expand(nu, block, g)).astype(g.dtype)
+
+        directions = spatial_average.map(step, updates, moments, state.nu)
+        mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, mu) if has_momentum else None
+        return directions, state._replace(count=count, mu=mu)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def first_moment(b1: Any, g: jax.Array, mu: jax.Array) -> jax.Array:
+    """``b1 mu + (1 - b1) g``, in at least float32: not yet rounded to the dtype that it is stored in."""
+    dtype = jnp.promote_types(g.dtype, jnp.float32)
+    decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
+    return decay * mu.astype(dtype) + (1 - decay) * g.astype(dtype)
+
+
+def second_moment(weight: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
+    """The running mean of d^2: of the first finite estimate itself; unchanged where this one is not finite."""
+    finite = jnp.isfinite(d)
+    new = (1 - weight) * nu + jnp.where(nu > UNKNOWN, weight, 1) * jnp.where(finite, d, 0) ** 2
+    return jnp.where(finite, jnp.maximum(new, flat(nu.dtype)), nu)
+
+
+def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> jax.Array:
+    """``mu / (nu^(k/2) + eps)``; no step where nothing is known of the curvature, nor where it is 0 and eps is 0."""
+    least = flat(nu.dtype)
+    root = jnp.sqrt(jnp.maximum(nu, least))
+    denominator = jnp.where(nu > jnp.where(jnp.asarray(eps) > 0, UNKNOWN, least), root**hessian_power + eps, jnp.inf)
+    # An infinite step would leave a clip as one of the clip's length, for ever.
+    return jnp.where(jnp.isfinite(mu), mu / denominator, jnp.nan)
+
+
+def _curvature(signed: bool, block: tuple[int, ...], h: jax.Array) -> jax.Array:
+    """The block mean of |h| (of h if `signed`), in at least float32, small enough to be squared."""
+    h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
+    h = h if signed else jnp.abs(h)
+    largest = math.sqrt(jnp.finfo(h.dtype).max / 4)
+    return block_mean(jnp.where(jnp.isinf(h), h, jnp.clip(h, -largest, largest)), block)
 
 
 def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:
@@ -224,75 +246,3 @@ def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:
     # A Python number keeps its double precision: log(0.999) of a float32 is off by 3e-5 of itself.
     log_decay = jnp.log(decay) if isinstance(decay, jax.Array) else math.log(decay) if decay > 0 else -math.inf
     return -jnp.expm1(steps.astype(dtype) * log_decay)
-
-
-def _with_estimate(
-    state: ScaleByAdaHessianState, hessian_diag: Any, b2: Any, spatial_average: SpatialAverage
-) -> ScaleByAdaHessianState:
-    """The state with an estimate in its second moment, for all the steps since the last one."""
-    count = optax.safe_increment(state.count)
-    weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
-    curvatures = spatial_average.map(functools.partial(_curvature, spatial_average.signed), hessian_diag, state.nu)
-    finite = functools.reduce(operator.and_, [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)], True)
-    return state._replace(
-        last_estimate=count,
-        rejected=jnp.where(finite, state.rejected, state.rejected + 1),
-        nu=jax.tree.map(functools.partial(_average, weight), curvatures, state.nu),
-    )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _curvature(signed: bool, block: tuple[int, ...], h: jax.Array, like: jax.Array) -> jax.Array:
-    return jnp.abs(block_mean((h if signed else jnp.abs(h)).astype(like.dtype), block))
-
-
-@jax.jit
-def _average(weight: jax.Array, d: jax.Array, old: jax.Array) -> jax.Array:
-    if d.shape != old.shape:
-        raise ValueError(f"The state is of another `spatial_average`: its `nu` is {old.shape}, and not {d.shape}.")
-    w, finite, number = weight.astype(old.dtype), jnp.isfinite(d), jnp.finfo(old.dtype)
-    # A second moment of 0 means that the block had no finite estimate so far; the first one has the weight 1.
-    new = (1 - w) * old + jnp.where(old > 0, w, 1) * jnp.where(finite, d, 0) ** 2
-    # Flat is not unknown: a curvature of 0 is stored as the smallest normal number. Squares stay finite.
-    return jnp.where(finite, jnp.clip(new, number.tiny, number.max / 4), old)
-
-
-def _denominator(nu: jax.Array, hessian_power: Any, eps: Any) -> jax.Array:
-    """``nu^(k/2) + eps``, and infinite where nothing is known of the curvature, so that there is no step."""
-    tiny = jnp.finfo(nu.dtype).tiny
-    root = jnp.sqrt(jnp.where(nu > tiny, nu, tiny))  # the root's derivative at 0 would be infinite
-    return jnp.where(nu > 0, root**hessian_power + eps, jnp.inf)
-
-
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
-
-
-def _check_feed(obj_fn: Any, hessian_diag: Any, params: Any, needs_one: bool) -> None:
-    """Raises unless exactly one of `obj_fn` and `hessian_diag` is given, and `obj_fn` has whole parameters."""
-    if obj_fn is not None and hessian_diag is not ...:
-        raise ValueError(f"`obj_fn` and `hessian_diag` were both given. {_ONE_FEED}")
-    if obj_fn is None and hessian_diag is ... and needs_one:
-        raise ValueError(
-            f"Neither `obj_fn` nor `hessian_diag` was given. {_ONE_FEED} Flax's `TrainState.apply_gradients` and some "
-            "wrappers of Optax do not pass them on: see docs/in_your_framework.md and docs/compatibility.md."
-        )
-    if obj_fn is not None and any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
-        raise ValueError(
-            "`obj_fn` cannot be computed where `optax.masked` or `optax.partition` hide a part of the parameters. Make "
-            "the estimate outside, for all of them, and pass `hessian_diag=` to the outer `update`, which cuts it."
-        )
-
-
-def _matching_diag(hessian_diag: Any, updates: Any) -> Any:
-    """`hessian_diag` on the leaves that `updates` has; raises if structure, shape or dtype do not fit."""
-    if getattr(updates, "ndim", None) == 1 and not hasattr(hessian_diag, "shape"):
-        raise ValueError(
-            "`hessian_diag` is a tree, but `update` is given the parameters as one vector, as in `optax.flatten`. "
-            "Pass `hessian_diag=jax.flatten_util.ravel_pytree(hessian_diag)[0]`, of the same parameters."
-        )
-    with contextlib.suppress(ValueError):  # `check_like` names the leaf that differs
-        hessian_diag = jax.tree.map(lambda u, h: u if _is_masked(u) else h, updates, hessian_diag, is_leaf=_is_masked)
-    check_real_leaves("hessian_diag", hessian_diag)
-    check_like("hessian_diag", hessian_diag, updates)
-    return hessian_diag

@@ -8,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def check_number(name: str, value: Any, low: int = 0, high: float = math.inf, closed: bool = False) -> None:
-    """Raises unless low <= value < high (<= high if `closed`). Traced values, whose number nobody knows yet, pass."""
+def as_number(name: str, value: Any, low: int = 0, high: float = math.inf, closed: bool = False) -> Any:
+    """`value`, a NumPy scalar as a Python number; raises unless low <= value < high (<= high if `closed`).
+
+    A NumPy scalar has a dtype, which would promote what it is multiplied with. Traced values, whose number nobody knows
+    yet, pass.
+    """
     if isinstance(value, jax.core.Tracer):
-        return
+        return value
     if not isinstance(value, (int, float, jax.Array, np.ndarray, np.generic)) or np.ndim(value):
         raise TypeError(f"`{name}` (={value!r}) must be one real number.")
     number, dtype = np.asarray(value).item(), getattr(value, "dtype", None)
@@ -20,13 +24,14 @@ def check_number(name: str, value: Any, low: int = 0, high: float = math.inf, cl
         remedy = f" {dtype} rounded it: pass `hyperparam_dtype=jnp.float32` to `optax.inject_hyperparams`."
         interval = f"[{low}, {high:g}{']' if closed else ')'}"
         raise ValueError(f"`{name}` (={number!r}) must be in {interval}.{remedy if rounded else ''}")
+    return value if isinstance(value, jax.Array) else number
 
 
-def check_integer(name: str, value: Any, minimum: int) -> None:
-    """Raises unless `value` is an integer of at least `minimum`, or a traced one."""
+def as_integer(name: str, value: Any, minimum: int) -> Any:
+    """`value`, a NumPy integer as a Python int; raises unless it is an integer of at least `minimum`, or traced."""
     if not jnp.issubdtype(jnp.result_type(value) if hasattr(value, "dtype") else type(value), jnp.integer):
         raise TypeError(f"`{name}` (={value!r}) must be an integer of at least {minimum}.")
-    check_number(name, value, minimum)
+    return as_number(name, value, minimum)
 
 
 def check_type(name: str, value: Any, expected: Any, example: str) -> None:

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from optax_adahessian._errors import check_integer, check_real_leaves
+from optax_adahessian._errors import as_integer, check_like, check_real_leaves
 from optax_adahessian._probes import check_key, rademacher_like
-from optax_adahessian._products import Hvp, Loss, checked_loss, gradient_and_product
-from optax_adahessian._replicas import Axes, check_replicated, per_replica
+from optax_adahessian._products import HvpMode, Loss, checked_loss, gradient_and_product, with_advice
+from optax_adahessian._replicas import AxisNames, check_replicated, check_separate_signs, per_replica
 
 _MOST_UNROLLED = 8  # more would let the program grow; a loop makes convolutions slow on the CPU
 
@@ -19,14 +20,14 @@ def value_grad_and_hessian_diag(
     fun: Callable[..., Any],
     has_aux: bool = False,
     num_probes: int = 1,
-    axis_name: Axes = None,
-    hvp: Hvp = "forward_over_reverse",
+    axis_name: AxisNames = None,
+    hvp: HvpMode = "forward_over_reverse",
 ) -> Callable[..., tuple[Any, Any, Any]]:
     r"""Value, gradient and Hutchinson's estimate of the Hessian diagonal of `fun`, in one pass.
 
     .. math::
 
-        h = \frac{1}{n} \sum_{s=1}^{n} z_s \odot H z_s, \qquad z_s \sim \{-1, +1\}^d,
+        h = \frac{1}{n} \sum_{k=1}^{n} z_k \odot H z_k, \qquad z_k \sim \{-1, +1\}^d,
         \qquad \mathrm{E}[h] = \mathrm{diag}(H), \qquad \mathrm{Var}[h_i] = \frac{1}{n} \sum_{j \neq i} H_{ij}^2
 
     The estimate is unbiased, since :math:`\mathrm{E}[z_i z_j]` is 1 for i = j and 0 otherwise, and exact where H is
@@ -36,7 +37,7 @@ def value_grad_and_hessian_diag(
     Args:
       fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar; with `has_aux` a pair (loss, aux).
       has_aux: whether `fun` returns auxiliary output, as in `jax.value_and_grad`.
-      num_probes: n. Up to 8 share one linearization, held in memory, and are unrolled; more run in a loop.
+      num_probes: n. Several share one linearization, held in memory. Up to 8 are unrolled, more run in a loop.
       axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split. Loss,
         gradient and diagonal are averaged over it. The same key on every replica is one shared probe; one from
         `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each its own, the variance of as many probes,
@@ -45,14 +46,18 @@ def value_grad_and_hessian_diag(
         as a `jax.custom_vjp` whose backward rule calls another one.
 
     Returns:
-      A function ``estimate(key, params, *args, **kwargs)`` that returns ``(loss, grads, hessian_diag)``, with
-      `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is each replica's own. Gradient and diagonal have the
-      structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None and the program is that of
-      `jax.value_and_grad`. Call it inside `jax.jit`.
+      A function ``estimate(key, params, *args, probe_scale=None, **kwargs)`` that returns ``(loss, grads,
+      hessian_diag)``, with `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is each replica's own. Gradient and
+      diagonal have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None and the
+      program is that of `jax.value_and_grad`. Call it inside `jax.jit`.
+
+      `probe_scale` is a tree of positive numbers like `params`, see `oah.probe_scale`: the probe is ``s * z``, and the
+      estimate ``z * H (s * z) / s``. It stays unbiased, with the variance
+      :math:`\frac1n \sum_{j \neq i} H_{ij}^2 s_j^2 / s_i^2`. A common factor of all scales changes nothing.
 
     Raises:
       TypeError, ValueError: for bad arguments, leaves that are not real, or parameters that vary over `axis_name`. If
-        `fun` cannot be differentiated twice, JAX's own error, with a note if the other `hvp` can do it.
+        `fun` cannot be differentiated twice, JAX's own error, with a note if "reverse_over_reverse" can do it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_adahessian as oah
@@ -61,11 +66,13 @@ def value_grad_and_hessian_diag(
       >>> float(loss), [float(g) for g in grads], [float(h) for h in diag]
       (19.0, [6.0, 16.0], [6.0, 8.0])
     """
-    check_integer("num_probes", num_probes, minimum=1)
+    num_probes = as_integer("num_probes", num_probes, minimum=1)
 
-    def estimate(key: jax.Array | None, params: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+    def estimate(
+        key: jax.Array | None, params: Any, /, *args: Any, probe_scale: Any = None, **kwargs: Any
+    ) -> tuple[Any, Any, Any]:
         loss = checked_loss("fun", fun, has_aux, args, kwargs)
-        (value, aux), *rest = _one_replica(loss, key, params, num_probes, axis_name, hvp)
+        (value, aux), *rest = _one_replica(loss, key, params, probe_scale, num_probes, axis_name, hvp)
         value, grads, diag = (value, *rest) if axis_name is None else jax.lax.pmean((value, *rest), axis_name)
         return ((value, aux) if has_aux else value), grads, diag
 
@@ -73,39 +80,65 @@ def value_grad_and_hessian_diag(
 
 
 def _one_replica(
-    loss: Loss, key: jax.Array | None, params: Any, num_probes: int, axis_name: Axes, hvp: Hvp
+    loss: Loss, key: Any, params: Any, probe_scale: Any, num_probes: int, axis_name: AxisNames, hvp: HvpMode
 ) -> tuple[tuple[Any, Any], Any, Any]:
     """``(value, aux)``, gradient and estimated diagonal of the loss of one replica."""
     check_real_leaves("params", params)
     params = jax.tree.map(jnp.asarray, params)
     own_params = per_replica(params, axis_name)
-    check_replicated(params, params, axis_name)
+    check_replicated(params, axis_name)
     if key is None:
         return *jax.value_and_grad(loss, has_aux=True)(own_params), None
     check_key("key", key)
+    scale = None if probe_scale is None else _fitting_scale(probe_scale, params)
 
     def probe(i: Any) -> Any:
         signs = rademacher_like(jax.random.fold_in(key, i), params)
-        check_replicated(params, signs, axis_name)
-        return per_replica(signs, axis_name)
+        check_separate_signs(params, signs, axis_name)
+        z = signs if scale is None else jax.tree.map(jnp.multiply, signs, scale)
+        return per_replica(z, axis_name)
 
-    first = probe(0)
-    value_and_aux, grads, product, along = gradient_and_product(loss, own_params, first, hvp, num_probes > 1)
+    def differentiate(mode: HvpMode, own_params: Any) -> tuple[Any, Any, Any]:
+        first = probe(0)
+        value_and_aux, grads, product, multiply = gradient_and_product(loss, own_params, first, mode, num_probes > 1)
 
-    def signed(z: Any, hz: Any) -> Any:  # in at least float32, in which the probes are summed
-        return jax.tree.map(lambda s, x: (s * x).astype(jnp.promote_types(x.dtype, jnp.float32)), z, hz)
+        def add_probe(i: Any, total: Any) -> Any:
+            z = probe(i)
+            return jax.tree.map(jnp.add, total, _entries(multiply(z), z))
 
-    def add_probe(i: Any, total: Any) -> Any:
-        z = probe(i)
-        return jax.tree.map(jnp.add, total, signed(z, along(z)))
+        total = _entries(product, first)  # outside of the loop, which keeps the dtypes and shardings it starts with
+        if num_probes <= _MOST_UNROLLED:
+            for i in range(1, num_probes):
+                total = add_probe(i, total)
+        else:
+            total = jax.lax.fori_loop(1, num_probes, add_probe, total)
+        diag = jax.tree.map(lambda t, p: (t / num_probes).astype(p.dtype), total, own_params)
+        return value_and_aux, grads, diag
 
-    total = signed(first, product)  # outside of the loop, which keeps the dtypes and shardings that it starts with
-    if num_probes <= _MOST_UNROLLED:
-        for i in range(1, num_probes):
-            total = add_probe(i, total)
-    else:
-        total = jax.lax.fori_loop(1, num_probes, add_probe, total)
-    return value_and_aux, grads, jax.tree.map(lambda t, p: (t / num_probes).astype(p.dtype), total, own_params)
+    return with_advice(differentiate, hvp, own_params)
+
+
+def _entries(product: Any, probe: Any) -> Any:
+    """``(Hz)_i / z_i`` in at least float32, in which probes are summed; for signs the same as ``z_i (Hz)_i``."""
+
+    def divide(x: jax.Array, z: jax.Array) -> jax.Array:
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        return x.astype(dtype) / z.astype(dtype)
+
+    return jax.tree.map(divide, product, probe)
+
+
+def _fitting_scale(probe_scale: Any, params: Any) -> Any:
+    """`probe_scale` in the dtypes of the parameters, and in the range of float16 if one has it."""
+    check_real_leaves("probe_scale", probe_scale)
+    check_like("probe_scale", probe_scale, params)
+    scales, dtypes = jax.tree.map(jnp.asarray, probe_scale), [p.dtype for p in jax.tree.leaves(params)]
+    if jnp.float16 in dtypes:  # only ratios matter: the geometric middle becomes 1
+        filled = [s for s in jax.tree.leaves(scales) if s.size]
+        least, most = jnp.min(jnp.stack([*map(jnp.min, filled)])), jnp.max(jnp.stack([*map(jnp.max, filled)]))
+        limits = jnp.finfo(jnp.float16)
+        scales = jax.tree.map(lambda s: jnp.clip(s / jnp.sqrt(least) / jnp.sqrt(most), limits.tiny, limits.max), scales)
+    return jax.tree.map(lambda s, p: s.astype(p.dtype), scales, params)
 
 
 class HutchinsonState(NamedTuple):
@@ -115,7 +148,7 @@ class HutchinsonState(NamedTuple):
 
 
 def hutchinson(
-    num_probes: int = 1, key: int | jax.Array = 0, axis_name: Axes = None, hvp: Hvp = "forward_over_reverse"
+    num_probes: int = 1, key: int | jax.Array = 0, axis_name: AxisNames = None, hvp: HvpMode = "forward_over_reverse"
 ) -> optax.GradientTransformationExtraArgs:
     """Hutchinson's estimate of the Hessian diagonal as an Optax transformation.
 
@@ -124,7 +157,8 @@ def hutchinson(
     n-th estimate draws from ``fold_in(key, n)``: under `jax.vmap`, give each member of an ensemble its own key.
 
     `key` is a seed or a random key. `obj_fn` is a function of `params` alone that returns a real scalar; with
-    `axis_name`, the loss of one replica. See `value_grad_and_hessian_diag` for the other arguments and the errors.
+    `axis_name`, the loss of one replica. `update` also takes `probe_scale`. See `value_grad_and_hessian_diag` for the
+    other arguments and the errors.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adahessian as oah
@@ -132,22 +166,24 @@ def hutchinson(
       >>> params = jnp.array([1.0, 2.0])
       >>> _, state = tx.update(params, tx.init(params), params, obj_fn=lambda w: jnp.sum(w**4))
     """
-    check_integer("num_probes", num_probes, minimum=1)
-    if not isinstance(key, int):
+    num_probes = as_integer("num_probes", num_probes, minimum=1)
+    if isinstance(key, (int, np.integer)):
+        key = int(key)
+    else:
         check_key("key", key)
 
     def init_fn(params: optax.Params) -> HutchinsonState:
         return HutchinsonState(draws=jnp.zeros([], jnp.int32))
 
     def update_fn(
-        updates: Any, state: HutchinsonState, params: Any = None, *, obj_fn: Any = None, **extra_args: Any
+        updates: Any, state: Any, params: Any = None, *, obj_fn: Any = None, probe_scale: Any = None, **extra_args: Any
     ) -> tuple[optax.Updates, HutchinsonState]:
         loss = checked_loss("obj_fn", obj_fn)
         if params is None:
             raise ValueError("`params` (=None) must be given: the Hessian is taken at them. Pass them to `update`.")
         # A key made here and not above: importing or building an optimizer must not start JAX's runtime.
         draw_key = jax.random.fold_in(jax.random.key(key) if isinstance(key, int) else key, state.draws)
-        _, _, diag = _one_replica(loss, draw_key, params, num_probes, axis_name, hvp)
+        _, _, diag = _one_replica(loss, draw_key, params, probe_scale, num_probes, axis_name, hvp)
         diag = diag if axis_name is None else jax.lax.pmean(diag, axis_name)
         return diag, HutchinsonState(draws=optax.safe_increment(state.draws))
 
@@ -170,8 +206,8 @@ def refresh_due(step: int, update_interval: int, dense_start: int = 10) -> bool:
       >>> [step for step in range(40) if oah.refresh_due(step, update_interval=15, dense_start=3)]
       [0, 1, 2, 15, 30]
     """
-    check_integer("update_interval", update_interval, minimum=1)
-    check_integer("dense_start", dense_start, minimum=0)
+    update_interval = as_integer("update_interval", update_interval, minimum=1)
+    dense_start = as_integer("dense_start", dense_start, minimum=0)
     if isinstance(step, jax.core.Tracer):
         raise TypeError(
             "`step` is traced, but whether a step estimates is a choice between two programs: call this outside of "

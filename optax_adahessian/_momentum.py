@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adahessian._errors import check_number
+from optax_adahessian._errors import as_number
 
 _FIRST_MEMORY, _GROWTH = 3.0, 0.2
 
@@ -49,7 +49,7 @@ def adaptive_nesterov(
       b1: limits the memory to :math:`1 / (1 - \beta_1)` steps, in [0, 1).
       accumulator_dtype: dtype of the average; that of the parameters by default.
     """
-    check_number("b1", b1, high=1)
+    b1 = as_number("b1", b1, high=1)
 
     def init_fn(params: optax.Params) -> AdaptiveNesterovState:
         ema = optax.tree.zeros_like(params, dtype=accumulator_dtype)
@@ -71,14 +71,12 @@ def adaptive_nesterov(
     return optax.GradientTransformation(init_fn, update_fn)
 
 
-@jax.jit  # traced once for each distinct shape instead of for each leaf
 def _average(decay: jax.Array, g: jax.Array, e: jax.Array) -> jax.Array:
     dtype = jnp.promote_types(g.dtype, jnp.float32)
     b = decay.astype(dtype)
     return b * e.astype(dtype) + (1 - b) * g.astype(dtype)
 
 
-@jax.jit
 def _product(u: jax.Array, v: jax.Array) -> jax.Array:
     """The inner product. XLA fuses it, without the memory that `u * v` would need, and whatever the layouts."""
     return jnp.sum(u * v)

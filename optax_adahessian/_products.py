@@ -1,6 +1,7 @@
 """Products of the Hessian with vectors, and with every unit vector: its exact diagonal."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -8,36 +9,19 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from optax_adahessian._errors import check_like, check_real_leaves, check_type
 
-Hvp = Literal["forward_over_reverse", "reverse_over_reverse"]
+HvpMode = Literal["forward_over_reverse", "reverse_over_reverse"]
 Loss = Callable[[Any], tuple[Any, Any]]  # params -> (scalar, aux)
 
-
-def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args: Any = (), kwargs: Any = None) -> Loss:
-    """`fun` as a function of the parameters alone that returns ``(scalar, aux)``."""
-    check_type(name, fun, Callable, f"{name}=lambda params: loss_fn(params, batch)")
-
-    def loss(params: Any) -> tuple[Any, Any]:
-        out = fun(params, *args, **(kwargs or {}))
-        if has_aux and not isinstance(out, tuple):
-            raise TypeError(f"`{name}` must return a pair (loss, aux) with `has_aux=True`, and returned one value.")
-        value, aux = out if has_aux else (out, None)
-        is_array = isinstance(value, (float, jax.Array, np.ndarray, np.generic))
-        if not is_array or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-            shown = f"{jnp.result_type(value).name}{list(np.shape(value))}" if is_array else f"a {type(value).__name__}"
-            raise TypeError(
-                f"`{name}` must return one real scalar, and returned {shown}. Take the mean or the sum over the batch. "
-                "With auxiliary output, pass `has_aux=True` to `value_grad_and_hessian_diag`."
-            )
-        return value, aux
-
-    return loss
+# JAX's own sentence. Under jit JAX says it when it lowers the program, where no caller of this package can add to it.
+_FORWARD_MODE_FAILS = "can't apply forward-mode autodiff (jvp) to a custom_vjp function."
 
 
 def hessian_vector_product(
-    fun: Callable[[Any], Any], params: Any, vector: Any, *, hvp: Hvp = "forward_over_reverse"
+    fun: Callable[[Any], Any], params: Any, vector: Any, *, hvp: HvpMode = "forward_over_reverse"
 ) -> Any:
     """The Hessian of `fun` at `params` times a vector, ``H v = d/dt grad fun(params + t v)`` at t = 0.
 
@@ -56,7 +40,8 @@ def hessian_vector_product(
     """
     check_real_leaves("params", params)
     check_like("vector", vector, params)
-    return gradient_and_product(checked_loss("fun", fun), params, vector, hvp)[2]
+    loss = checked_loss("fun", fun)
+    return with_advice(lambda mode, p, v: gradient_and_product(loss, p, v, mode)[2], hvp, params, vector)
 
 
 def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
@@ -67,45 +52,101 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
     """
     check_real_leaves("params", params)
     params = jax.tree.map(jnp.asarray, params)
-    _, product, _ = jax.linearize(jax.grad(checked_loss("fun", fun), has_aux=True), params, has_aux=True)
+    _, multiply, _ = jax.linearize(jax.grad(checked_loss("fun", fun), has_aux=True), params, has_aux=True)
     flat, unravel = jax.flatten_util.ravel_pytree(params)
 
     def entry(i: jax.Array) -> jax.Array:
-        return jax.flatten_util.ravel_pytree(product(unravel(jnp.zeros_like(flat).at[i].set(1))))[0][i]
+        return jax.flatten_util.ravel_pytree(multiply(unravel(jnp.zeros_like(flat).at[i].set(1))))[0][i]
 
     return unravel(jax.lax.map(entry, jnp.arange(flat.size)))
 
 
-def gradient_and_product(
-    loss: Loss, params: Any, vector: Any, hvp: Hvp, more_follow: bool = False
-) -> tuple[tuple[Any, Any], Any, Any, Callable[[Any], Any]]:
-    """``(value, aux)``, the gradient, ``H v``, and a function for further vectors, from one trace of the loss."""
-    if hvp not in ("forward_over_reverse", "reverse_over_reverse"):
-        raise ValueError(f"`hvp` (={hvp!r}) must be 'forward_over_reverse' or 'reverse_over_reverse'.")
-    try:
-        return _gradient_and_product(loss, params, vector, hvp, more_follow)
-    except Exception as error:
-        other: Hvp = "reverse_over_reverse" if hvp == "forward_over_reverse" else "forward_over_reverse"
-        with contextlib.suppress(Exception):  # whatever the loss raises that way
-            jax.eval_shape(lambda p, v: _gradient_and_product(loss, p, v, other, more_follow)[1:3], params, vector)
-            error.add_note(
-                f"`hvp` (={hvp!r}) cannot differentiate this loss twice, and {other!r} can. Pass `hvp={other!r}` to "
-                f"`value_grad_and_hessian_diag`, or `hessian_diagonal_fn=hutchinson(hvp={other!r})` with `obj_fn`."
+def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args: Any = (), kwargs: Any = None) -> Loss:
+    """`fun` as a function of the parameters alone that returns ``(scalar, aux)``."""
+    check_type(name, fun, Callable, f"{name}=lambda params: loss_fn(params, batch)")
+
+    def loss(params: Any) -> tuple[Any, Any]:
+        out = fun(params, *args, **(kwargs or {}))
+        if has_aux and not (isinstance(out, (tuple, list)) and len(out) == 2):
+            raise TypeError(f"`{name}` must return a pair (loss, aux) with `has_aux=True`, and returned {_shown(out)}.")
+        value, aux = out if has_aux else (out, None)
+        is_array = isinstance(value, (float, jax.Array, np.ndarray, np.generic))
+        if not is_array or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            pair = {
+                "fun": "With auxiliary output, pass `has_aux=True` to `value_grad_and_hessian_diag`.",
+                "obj_fn": "Of a pair (loss, aux), pass the loss: `obj_fn=lambda p: loss_fn(p, batch)[0]`.",
+            }
+            raise TypeError(
+                f"`{name}` must return one real scalar, and returned {_shown(value)}. Take the mean or the sum over "
+                f"the batch. {pair[name]}"
             )
-        raise
+        return value, aux
+
+    return loss
 
 
-def _gradient_and_product(loss: Loss, params: Any, vector: Any, hvp: Hvp, more_follow: bool) -> Any:
+def _shown(value: Any) -> str:
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        return f"{jnp.result_type(value).name}{list(np.shape(value))}"
+    return f"a {type(value).__name__}"
+
+
+def gradient_and_product(
+    loss: Loss, params: Any, vector: Any, mode: HvpMode, several: bool = False
+) -> tuple[tuple[Any, Any], Any, Any, Callable[[Any], Any]]:
+    """``(value, aux)``, the gradient, ``H v``, and the function ``v -> H v`` for `several` vectors."""
+
     def gradient(p: Any) -> tuple[Any, tuple[Any, Any]]:
         value_and_aux, grads = jax.value_and_grad(loss, has_aux=True)(p)
         return grads, value_and_aux
 
-    if hvp == "reverse_over_reverse":
+    if mode == "reverse_over_reverse":
         grads, pullback, value_and_aux = jax.vjp(gradient, params, has_aux=True)
-        return value_and_aux, grads, pullback(vector)[0], lambda v: pullback(v)[0]  # H is symmetric: v^T H = H v
-    if more_follow:  # one trace for all vectors, at the price of the residuals in memory
-        with contextlib.suppress(Exception):  # of what can be pushed forward and not linearized, as Pallas kernels
-            grads, product, value_and_aux = jax.linearize(gradient, params, has_aux=True)
-            return value_and_aux, grads, product(vector), product
-    grads, along, value_and_aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
-    return value_and_aux, grads, along, lambda v: jax.jvp(gradient, (params,), (v,), has_aux=True)[1]
+        multiply = lambda v: pullback(v)[0]  # noqa: E731 - H is symmetric: v^T H = H v
+    elif several:  # a loop of jvps would compute the gradient again for each vector
+        grads, multiply, value_and_aux = jax.linearize(gradient, params, has_aux=True)
+    else:
+        multiply = lambda v: jax.jvp(gradient, (params,), (v,), has_aux=True)[1]  # noqa: E731
+        grads, product, value_and_aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
+        return value_and_aux, grads, product, multiply
+    return value_and_aux, grads, multiply(vector), multiply
+
+
+def with_advice(fun: Callable[..., Any], hvp: HvpMode, *args: Any) -> Any:
+    """``fun(hvp, *args)``; if forward mode cannot differentiate its loss, the error names the other mode if that can.
+
+    Traced, it is a program of its own, whose operations can be searched for the one that JAX cannot lower.
+    """
+    if hvp not in ("forward_over_reverse", "reverse_over_reverse"):
+        raise ValueError(f"`hvp` (={hvp!r}) must be 'forward_over_reverse' or 'reverse_over_reverse'.")
+    try:
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+            return fun(hvp, *args)
+        program = jax.jit(functools.partial(fun, hvp))
+        if _cannot_be_lowered(program.trace(*args).jaxpr):
+            raise TypeError(_FORWARD_MODE_FAILS)
+        return program(*args)
+    except TypeError as error:
+        if "forward-mode" in str(error) and _works(functools.partial(fun, "reverse_over_reverse"), args):
+            error.add_note(
+                "Reverse mode can differentiate this loss twice: pass `hvp='reverse_over_reverse'` to "
+                "`value_grad_and_hessian_diag`, or `hessian_diagonal_fn=hutchinson(hvp='reverse_over_reverse')` "
+                "with `obj_fn`."
+            )
+        raise
+
+
+def _works(fun: Callable[..., Any], args: Any) -> bool:
+    with contextlib.suppress(Exception):  # whatever the loss raises in this mode
+        return not _cannot_be_lowered(jax.make_jaxpr(fun)(*args))
+    return False
+
+
+def _cannot_be_lowered(program: Any) -> bool:
+    """Whether a derivative of a `jax.custom_vjp` is left in what the outputs of a traced program need."""
+
+    def contains(jaxpr: Any) -> bool:
+        inner = [leaf for eqn in jaxpr.eqns for leaf in jax.tree.leaves(eqn.params) if hasattr(leaf, "eqns")]
+        return any(eqn.primitive.name == "custom_lin" for eqn in jaxpr.eqns) or any(map(contains, inner))
+
+    return contains(program) and contains(dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))[0])

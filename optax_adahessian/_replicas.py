@@ -4,10 +4,10 @@ from typing import Any
 
 import jax
 
-Axes = str | tuple[str, ...] | None
+AxisNames = str | tuple[str, ...] | None
 
 
-def per_replica(tree: Any, axis_name: Axes) -> Any:
+def per_replica(tree: Any, axis_name: AxisNames) -> Any:
     """`tree` as each replica's own copy; leaves that vary over the axis already stay as they are.
 
     `jax.shard_map` with ``check_vma=True`` sums the gradient with respect to replicated parameters over the axis by
@@ -20,16 +20,32 @@ def per_replica(tree: Any, axis_name: Axes) -> Any:
     return tree
 
 
-def check_replicated(params: Any, probes: Any, axis_name: Axes) -> None:
-    """Raises if devices hold different parts of `params` that would be averaged, or would share their random signs."""
-    for (path, p), z in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(probes), strict=True):
+def check_replicated(params: Any, axis_name: AxisNames) -> None:
+    """Raises if devices hold different parts of `params` that would be averaged over `axis_name`."""
+    for path, p in jax.tree_util.tree_leaves_with_path(params):
+        for axis in _names(axis_name) & _manual_axes():
+            if _varies(p, axis):
+                raise ValueError(_not_replicated(path, axis, axis_name))
+
+
+def check_separate_signs(params: Any, signs: Any, axis_name: AxisNames) -> None:
+    """Raises if devices hold different parts of `params` and would draw the same signs for them."""
+    for (path, p), z in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(signs), strict=True):
         for axis in _manual_axes():
-            if _copy(p, axis)[1] and (axis in _names(axis_name) or not _copy(z, axis)[1]):
-                raise ValueError(
-                    f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
-                    f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map "
-                    "only the loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
-                )
+            if _varies(p, axis) and not _varies(z, axis):
+                raise ValueError(_not_replicated(path, axis, axis_name))
+
+
+def _not_replicated(path: Any, axis: str, axis_name: AxisNames) -> str:
+    return (
+        f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
+        f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map only the "
+        "loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
+    )
+
+
+def _varies(leaf: Any, axis: str) -> bool:
+    return _copy(leaf, axis)[1]
 
 
 def _copy(leaf: Any, axis: str) -> tuple[Any, bool]:
@@ -40,7 +56,7 @@ def _copy(leaf: Any, axis: str) -> tuple[Any, bool]:
         return leaf, True
 
 
-def _names(axis_name: Axes) -> set[str]:
+def _names(axis_name: AxisNames) -> set[str]:
     return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
 
 

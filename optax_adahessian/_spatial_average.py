@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from optax_adahessian._errors import check_integer, check_real_leaves, check_type
+from optax_adahessian._errors import as_integer, check_real_leaves, check_type
 
 BlockShapeFn = Callable[[Any, Any], tuple[int, ...]]  # (path, leaf) -> one size per axis, -1 for a whole axis
 
-# Not curvature of a linear map. Haiku calls a bias "b" and a shift "offset", Keras "beta" and "gamma".
-_ELEMENTWISE_NAMES = {"bias", "scale", "b", "offset", "beta", "gamma"}
+# What the presets average over: (kind of layer, axes). A leaf of rank 2 is a dense layer or an embedding table, one of
+# rank 3 to 5 a convolution. Layers have spatial axes, inputs and outputs, tables have tokens and features.
+_CONV = frozenset({("conv", "spatial")})
+_DENSE = frozenset({("dense", "inputs"), ("embedding", "features")})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +33,12 @@ class SpatialAverage:
     Larger blocks change the expected denominator, not only its noise.
 
     `describe` shows what it does to a model. The presets read a leaf's rank and name, which cannot tell stacked layers
-    (`flax.linen.scan`) or attention kernels from convolutions; `custom` can. Biases and scales stay elementwise.
+    (`flax.linen.scan`) or attention kernels from convolutions; `custom` can. Vectors and biases stay elementwise.
 
     `kernel` is the layout: "HWIO" in Flax, Haiku and Keras, where a dense kernel is (in, out), "OIHW" in Equinox and
     PyTorch, where it is (out, in). Either, or "WIO", "DHWIO", "OIW", "OIDHW", holds for 1, 2 and 3 dimensions.
+
+    Equal ones compare and hash equal, so that one can be a static argument of a jitted function.
 
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
@@ -44,19 +48,23 @@ class SpatialAverage:
       total       1,152                                  128
     """
 
-    name: str
-    block_shape_fn: BlockShapeFn = dataclasses.field(repr=False)
+    kind: str
+    averaged: frozenset[tuple[str, str]] = dataclasses.field(default=frozenset(), repr=False)
+    kernel: str | None = None
+    n: int | None = None
     signed: bool = False
+    fn: BlockShapeFn | None = None
 
     @classmethod
     def none(cls) -> SpatialAverage:
         """No averaging: one value for each parameter."""
-        return cls("none", _preset((), True))
+        return cls("none")
 
     @classmethod
     def conv(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
         """One value for each pair of input and output channel of a convolution; the official image code."""
-        return cls(f"conv({kernel!r})", _preset((3, 4, 5), _inputs_come_first(kernel)), signed)
+        _inputs_come_first(kernel)
+        return cls("conv", _CONV, kernel, signed=signed)
 
     @classmethod
     def rows(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
@@ -64,7 +72,8 @@ class SpatialAverage:
 
         Embedding tables, recognised by a word in the leaf's name that begins with "emb", get one value per token.
         """
-        return cls(f"rows({kernel!r})", _preset((2, 3, 4, 5), _inputs_come_first(kernel)), signed)
+        _inputs_come_first(kernel)
+        return cls("rows", _CONV | _DENSE, kernel, signed=signed)
 
     @classmethod
     def lengths(cls, n: int, kernel: str, *, signed: bool = False) -> SpatialAverage:
@@ -72,18 +81,23 @@ class SpatialAverage:
 
         Of an embedding table, `n` features of each token. An axis that `n` does not divide stays elementwise.
         """
-        check_integer("n", n, minimum=1)
-        return cls(f"lengths({n}, {kernel!r})", _preset((2,), _inputs_come_first(kernel), int(n)), signed)
+        _inputs_come_first(kernel)
+        return cls("lengths", _DENSE, kernel, as_integer("n", n, minimum=1), signed)
 
     @classmethod
     def custom(cls, fn: BlockShapeFn, *, signed: bool = False) -> SpatialAverage:
         """Blocks of the sizes ``fn(path, leaf)``, one for each axis, -1 for a whole one; see `tree_map_with_path`."""
         check_type("fn", fn, Callable, "lambda path, leaf: (1,) * leaf.ndim")
-        return cls(f"custom({getattr(fn, '__name__', 'fn')})", fn, signed)
+        return cls("custom", signed=signed, fn=fn)
+
+    def __str__(self) -> str:
+        given = [repr(x) if isinstance(x, str) else str(x) for x in (self.n, self.kernel) if x is not None]
+        given += [getattr(self.fn, "__name__", "fn")] if self.fn else []
+        return f"{self.kind}({', '.join(given)})"
 
     def block_shape(self, path: Any, leaf: Any) -> tuple[int, ...]:
         """The block of one leaf, without -1. Raises ValueError if it does not tile the leaf."""
-        block, shape = self.block_shape_fn(path, leaf), tuple(leaf.shape)
+        block, shape = self.fn(path, leaf) if self.fn else self._preset_block(path, leaf), tuple(leaf.shape)
         try:
             pairs = [(operator.index(b), axis) for b, axis in zip(block, shape, strict=True)]
             whole = tuple(max(axis, 1) if b == -1 else b for b, axis in pairs)
@@ -92,23 +106,62 @@ class SpatialAverage:
         except (TypeError, ValueError):
             pass
         raise ValueError(
-            f"`spatial_average` (={self.name}) gives {jax.tree_util.keystr(path)!r}, of shape {shape}, the block "
+            f"`spatial_average` (={self}) gives {jax.tree_util.keystr(path)!r}, of shape {shape}, the block "
             f"{block!r}. It must be a tuple of one integer for each axis, which divides the axis, or is -1."
         )
 
-    def map(self, fn: Callable[..., Any], params: Any, *rest: Any) -> Any:
-        """A tree of ``fn(block, leaf, *rest)`` over the leaves of `params`."""
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf, *others: fn(self.block_shape(path, leaf), leaf, *others), params, *rest
+    def _preset_block(self, path: Any, leaf: Any) -> tuple[int, ...]:
+        shape = tuple(leaf.shape)
+        layer = "dense" if len(shape) == 2 else "conv" if 3 <= len(shape) <= 5 else None
+        if layer not in {layer for layer, _ in self.averaged}:
+            return (1,) * len(shape)
+        name = self._name(path, shape)
+        if name == "bias":  # of an attention layer, (heads, features)
+            return (1,) * len(shape)
+        if any(word.startswith("emb") for word in name.lower().split("_")):  # "tok_emb", "embeddings", not "ensemble"
+            layer, axes = "embedding", ("tokens",) * (len(shape) - 1) + ("features",)
+        else:
+            spatial, inputs_first = ("spatial",) * (len(shape) - 2), _inputs_come_first(self.kernel)
+            axes = (*spatial, "inputs", "outputs") if inputs_first else ("outputs", "inputs", *spatial)
+        size = -1 if self.n is None else self.n
+        sizes = [size if n % size == 0 else 1 for n in shape]
+        return tuple(b if (layer, axis) in self.averaged else 1 for axis, b in zip(axes, sizes, strict=True))
+
+    def _name(self, path: Any, shape: tuple[int, ...]) -> str:
+        for entry in reversed(path):
+            name = getattr(entry, "key", getattr(entry, "name", None))
+            if isinstance(name, str):
+                return name.rsplit("/", 1)[-1]  # the paths of Keras
+        raise ValueError(
+            f"`spatial_average` (={self}) reads the names of parameters, to tell a layer from an embedding table, and "
+            f"the parameter at {jax.tree_util.keystr(path)!r}, of shape {shape}, has none. Keep the parameters in a "
+            "dict with names (in Keras `{v.path: v.value for v in model.trainable_variables}`), or use "
+            "`SpatialAverage.custom`."
         )
+
+    def map(self, fn: Callable[..., Any], params: Any, *rest: Any) -> Any:
+        """A tree of ``fn(block, leaf, *rest)`` over the leaves of `params`.
+
+        A box (Flax's `Partitioned` and `Variable`) is kept around a result of the leaf's shape. Around a smaller one
+        it would name the axes of another shape, so it goes.
+        """
+
+        def visit(path: Any, node: Any, *others: Any) -> Any:
+            leaves, structure = jax.tree.flatten(node)
+            if not leaves:
+                return node
+            result = fn(self.block_shape(path, leaves[0]), leaves[0], *[jax.tree.leaves(other)[0] for other in others])
+            return jax.tree.unflatten(structure, [result]) if result.shape == leaves[0].shape else result
+
+        return jax.tree_util.tree_map_with_path(visit, params, *rest, is_leaf=_is_box)
 
     def describe(self, params: Any) -> str:
         """A table of what this does to `params`: leaf, shape, block, size of the second moment."""
         check_real_leaves("params", params)
         rows = [("leaf", "shape", "block", "second moment")]
         total = stored = 0
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            leaf = leaf if hasattr(leaf, "shape") else np.asarray(leaf)  # a Python number is also a parameter
+        for path, node in jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_box):
+            leaf = np.asarray(node) if isinstance(node, float) else jax.tree.leaves(node)[0]
             block, size = self.block_shape(path, leaf), math.prod(leaf.shape)
             total, stored = total + size, stored + size // math.prod(block)
             label = jax.tree_util.keystr(path) or "(the parameters)"
@@ -155,7 +208,7 @@ def _sharding_with(x: jax.Array, axis: int, *mesh_axes: Any) -> NamedSharding | 
     return NamedSharding(mesh, PartitionSpec(*after)) if any(before) or any(after) else None
 
 
-def _inputs_come_first(kernel: str) -> bool:
+def _inputs_come_first(kernel: str | None) -> bool:
     """Whether the layout is (spatial axes, in, out), with dense kernels (in, out)."""
     if kernel in ("HWIO", "WIO", "DHWIO"):
         return True
@@ -167,35 +220,9 @@ def _inputs_come_first(kernel: str) -> bool:
     )
 
 
-def _preset(ranks: tuple[int, ...], inputs_first: bool, n: int = -1) -> BlockShapeFn:
-    """Whole kernels for each pair of channels; of a dense layer, runs of n inputs of each output, or all of them."""
-
-    def block_shape(path: Any, leaf: Any) -> tuple[int, ...]:
-        rank, elementwise = len(leaf.shape), (1,) * len(leaf.shape)
-        embedding = rank >= 2 and _is_embedding(path)
-        if _leaf_name(path) in _ELEMENTWISE_NAMES or rank not in ranks or (embedding and 2 not in ranks):
-            return elementwise
-        if rank > 2 and not embedding:
-            spatial = (-1,) * (rank - 2)
-            return (*spatial, 1, 1) if inputs_first else (1, 1, *spatial)
-        axis = 0 if inputs_first and not embedding else rank - 1
-        size = n if leaf.shape[axis] % n == 0 else 1
-        return (*elementwise[:axis], size, *elementwise[axis + 1 :])
-
-    return block_shape
-
-
-def _leaf_name(path: Any) -> str:
-    """The last name in a key path, past the wrappers that box a value (Flax's `Partitioned` and `Variable`)."""
-    for entry in reversed(path):
-        if getattr(entry, "name", None) in ("value", "raw_value"):
-            continue
-        name = getattr(entry, "key", getattr(entry, "name", None))
-        if isinstance(name, str):
-            return name
-    return ""
-
-
-def _is_embedding(path: Any) -> bool:
-    """A heuristic: Flax's "embedding", Haiku's "embeddings", "pos_embedding", "tok_emb", but not "ensemble"."""
-    return any(word.startswith("emb") for word in _leaf_name(path).lower().split("_"))
+def _is_box(node: Any) -> bool:
+    """Whether `node` holds one array, as its attribute `value` (and is not a tuple of the user's with such a field)."""
+    if isinstance(node, tuple):
+        return False
+    children = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda child: child is not node)
+    return [getattr(entry, "name", None) for path, _ in children for entry in path] in (["value"], ["raw_value"])

@@ -1,0 +1,139 @@
+"""What the optimizer remembers: its state, what the second moment says where nothing is known, and scales of probes."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_adahessian._spatial_average import SpatialAverage, block_expand
+
+UNKNOWN = 0  # the second moment of a block that had no finite estimate so far
+
+
+def flat(dtype: Any) -> Any:
+    """The least second moment, of a block whose curvature is zero: the smallest normal number, since 0 is `UNKNOWN`."""
+    return jnp.finfo(dtype).tiny
+
+
+class ScaleByAdaHessianState(NamedTuple):
+    """State of `scale_by_adahessian`: arrays only."""
+
+    count: jax.Array  # type: ignore[assignment] # shape=(), dtype=int32: steps taken
+    last_estimate: jax.Array  # shape=(), dtype=int32: `count` after the step of the last estimate, else 0
+    rejected: jax.Array  # shape=(), dtype=int32: estimates with an entry that was not finite
+    mu: optax.Updates | None  # shapes of the parameters, dtype=`mu_dtype` or theirs; None with b1=0
+    nu: optax.Updates  # mean of d^2, one entry per block, dtype=float32 (float64 for float64 leaves); `UNKNOWN`, `flat`
+    estimator: optax.OptState  # of `hessian_diagonal_fn`
+
+
+def probe_scale(state: optax.OptState, params: optax.Params) -> Any:
+    r"""The scales :math:`s = \hat\nu^{-1/4}` for probes in the parameters' own units, from an optimizer's state.
+
+    .. code-block:: python
+
+        loss, grads, diag = estimate(key, params, batch, probe_scale=oah.probe_scale(state, params))
+
+    With plain signs z the second moment tends to :math:`\sum_j H_{ij}^2`. This adds numbers of different units, since
+    :math:`H_{ij}` has the unit of the loss over those of both parameters. A parameter of a small natural scale fills
+    the denominators of all others with noise. The probe :math:`s \odot z` has the units of the parameters:
+
+    .. math::
+
+        h_i = \frac{z_i (H (s \odot z))_i}{s_i}, \qquad \mathrm{E}[h_i] = H_{ii}, \qquad
+        \mathrm{E}[h_i^2] = H_{ii}^2 + \sum_{j \neq i} H_{ij}^2 \frac{s_j^2}{s_i^2}
+
+    With :math:`s = \hat\nu^{-1/4}` the average tends to the :math:`\hat\nu` for which each row of
+    :math:`\mathrm{diag}(s)\, H\, \mathrm{diag}(s)` has the norm 1, the symmetric equilibration of H. In other units,
+    :math:`w_i \to c_i w_i`, it becomes :math:`\hat\nu_i / c_i^4`, so that a step scales as its parameter does.
+
+    The first estimates are made with other scales: use it with a `b2` of 0.9 or 0.95, which forgets them, with
+    ``eps=0``, and with a warm-up of the learning rate.
+
+    Args:
+      state: the state of any optimizer that contains this rule, once or for several parts of the parameters.
+      params: the parameters of that optimizer.
+
+    Returns:
+      A tree like `params`, in their shardings, of the dtype of the second moment (float32 or float64). An entry with
+      no curvature so far, or none at all, has the scale of the largest curvature of its leaf. A leaf without any, and
+      one that another optimizer trains, has the scale 1.
+
+    Raises:
+      ValueError: if `state` contains no state of this rule, or `params` are not its parameters.
+
+    Reference:
+      Ruiz, "A scaling algorithm to equilibrate both rows and columns norms in matrices", RAL-TR-2001-034. Dauphin, de
+      Vries, Bengio, "Equilibrated adaptive learning rates for non-convex optimization", NeurIPS 2015, has the
+      one-sided form, which plain probes give.
+    """
+    is_ours = lambda node: isinstance(node, ScaleByAdaHessianState)  # noqa: E731
+    states = [node for node in jax.tree.leaves(state, is_leaf=is_ours) if is_ours(node)]
+    if not states:
+        raise ValueError(
+            "`state` holds no state of `adahessian`. Pass what `tx.init` or `tx.update` returned; a checkpoint keeps "
+            "the types only if it is restored into `tx.init(params)`."
+        )
+    leaves, structure = jax.tree.flatten(params)
+    moments: list[Any] = [None] * len(leaves)
+    for ours in states:
+        for i, nu in enumerate(_moment_of_each_leaf(ours.nu, params)):
+            moments[i] = moments[i] if is_masked(nu) else nu
+    return jax.tree.unflatten(structure, list(map(_scale, moments, leaves)))
+
+
+def is_masked(node: Any) -> bool:
+    """Whether `optax.masked` or `optax.partition` hides the parameters here."""
+    return isinstance(node, optax.MaskedNode)
+
+
+def _moment_of_each_leaf(nu: Any, params: Any) -> list[Any]:
+    """The second moments in the order of the leaves of `params`; a hidden leaf has a MaskedNode."""
+    try:
+        whole = jax.tree.map(lambda moment, part: jax.tree.map(lambda _: moment, part), nu, params, is_leaf=is_masked)
+    except ValueError as error:
+        raise ValueError(f"`params` are not the parameters of `state`: {error}") from error
+    return jax.tree.leaves(whole, is_leaf=is_masked)
+
+
+def _scale(nu: Any, p: Any) -> jax.Array:
+    """``nu^(-1/4)``, one entry for each of `p`."""
+    ones = jnp.ones_like(p, dtype=jnp.result_type(p, jnp.float32))
+    if nu is None:
+        return ones
+    if nu.ndim != ones.ndim or any(size % max(blocks, 1) for size, blocks in zip(ones.shape, nu.shape, strict=True)):
+        raise ValueError(
+            f"`params` are not the parameters of `state`: one of shape {ones.shape} has a second moment of shape "
+            f"{nu.shape}."
+        )
+    least = flat(nu.dtype)
+    largest = jnp.max(nu, initial=UNKNOWN)
+    known = jnp.where(nu > least, nu, jnp.where(largest > least, largest, 1))
+    block = tuple(size // max(blocks, 1) for size, blocks in zip(ones.shape, nu.shape, strict=True))
+    return block_expand(jax.lax.rsqrt(jnp.sqrt(known)), block, ones) * ones
+
+
+def check_state(state: Any, updates: Any, has_momentum: bool, spatial_average: SpatialAverage) -> None:
+    """Raises if `state` is not one that this configuration makes: restored without types, or written by another."""
+    if not isinstance(state, ScaleByAdaHessianState):
+        raise TypeError(
+            f"`state` (a {type(state).__name__}) must be a `ScaleByAdaHessianState`. A checkpoint keeps the types only "
+            "if it is restored into the state of `tx.init(params)`."
+        )
+    if (state.mu is not None) != has_momentum:
+        written, expected = ("b1=0", "has") if has_momentum else ("b1>0", "has no")
+        raise ValueError(f"`state` was written with `{written}`, and this rule {expected} a first moment. {_REMEDY}")
+
+    def check(block: tuple[int, ...], u: Any, nu: Any) -> Any:
+        expected = tuple(size // b for size, b in zip(u.shape, block, strict=True))
+        if nu.shape != expected:
+            raise ValueError(
+                f"`state` is of another `spatial_average` or of other parameters: for a leaf of shape {u.shape} its "
+                f"`nu` has the shape {nu.shape}, and this rule's has {expected}. {_REMEDY}"
+            )
+        return nu
+
+    spatial_average.map(check, updates, state.nu)
+
+
+_REMEDY = "Continue a state with the transformation that wrote it, or start with `tx.init(params)`."
