@@ -58,6 +58,11 @@ def test_the_readme_and_the_pages_stay_short():
     assert sum(words.values()) <= 10_000, words
 
 
+def test_the_reference_lists_every_public_name():
+    names = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(names) == sorted(optax_adahessian.__all__)
+
+
 def test_the_settings_name_every_argument():
     code = optax_adahessian.adahessian.__code__
     settings = (ROOT / "docs" / "settings.md").read_text()
