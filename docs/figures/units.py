@@ -23,8 +23,10 @@ OPTIMIZERS = {
 def path(tx: optax.GradientTransformationExtraArgs, unit: float) -> np.ndarray:
     """The points (x, y) of a run that sees y in this unit."""
     surface, units = SURFACES["himmelblau"], jnp.array([1.0, 1 / unit])
-    loss_fn = lambda params: surface.fun(params / units)
     tx = optax.with_extra_args_support(tx)
+
+    def loss_fn(params):
+        return surface.fun(params / units)
 
     @jax.jit
     def step(params, state):
