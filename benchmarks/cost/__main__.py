@@ -28,7 +28,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import machine, report
+from benchmarks import machine, pages, report
 from benchmarks.timing import Plan
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -62,7 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
     parts = [f"{report.setting(run['machine'])}\n", *run["skipped"], module.tables(lines)]
     table.write_text("\n".join([*parts, report.target_table(module.targets(lines))]))
     print(table.read_text())
-    files = {record: "benchmarks/records", table: "docs/tables"}
+    files = {record: "benchmarks/records"}
+    if options.publish:
+        pages.publish({table.stem: table.read_text()})
     if options.command == "steps":
         files[picture := options.out / "cost_intervals.png"] = "docs/images"
         module.draw(lines).savefig(picture, dpi=120, metadata={"Software": None})
@@ -100,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="the smaller models, and few short rounds")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
     parser.add_argument("--from", dest="earlier", type=pathlib.Path, help="the record of an earlier run, to draw again")
-    parser.add_argument("--publish", action="store_true", help="copies record, tables and pictures into the project")
+    parser.add_argument("--publish", action="store_true", help="writes record, tables and pictures into the project")
     return parser
 
 
