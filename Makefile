@@ -26,7 +26,7 @@ bench: $(VENV)/bench
 # Every picture of the documentation, and its table of combinations.
 figures: $(VENV)/test
 	$(RUN) -m docs.figures
-	$(RUN) -m tests.optax_matrix
+	$(RUN) -m tests.integration.optax_matrix
 
 docs: $(VENV)/docs
 	$(RUN) -m sphinx -W -b html docs out/site

@@ -44,40 +44,44 @@ def adahessian(
         w_t &= w_{t-1} - \alpha_t \left( \frac{\hat\mu_t}{\hat\nu_t^{k/2} + \varepsilon} + \lambda w_{t-1} \right)
 
     where the hats divide by :math:`1 - \beta^t`, t from 1. The absolute value is taken before the block mean, as in
-    the official code. An estimate counts for all D steps since the last one, with weight :math:`1 - \beta_2^D`, so that
+    the official code. An estimate counts for all D steps since the last one, with weight :math:`1 - \beta_2^D`, so
     :math:`\beta_2` keeps its meaning per step whatever the interval. The state holds :math:`\hat\nu_t`.
 
-    `update` takes the curvature in one of two ways. ``hessian_diag`` is an estimate made outside by
-    `value_grad_and_hessian_diag`, in one pass with value and gradient; ``hessian_diag=None`` is a step without a new
-    estimate, at the cost of an Adam step. ``obj_fn`` is the loss as a function of the parameters alone, from which
-    `update` estimates if ``refresh_due(count, update_interval, dense_start)``. ``value_fn``, its name in Optax's line
-    searches, serves as `obj_fn` if neither is given; other extra arguments are ignored. Call the step inside `jax.jit`:
-    outside, an `obj_fn` with an interval above 1 compiles at each step.
+    `update` takes the curvature in one of two ways. ``hessian_diag`` is an estimate from
+    `value_grad_and_hessian_diag`, made in one pass with value and gradient; ``hessian_diag=None`` is a step without a
+    new estimate. ``obj_fn`` is the loss as a function of the parameters alone, from which `update` estimates if
+    ``refresh_due(count, update_interval, dense_start)``; ``value_fn``, its name in Optax's line searches, also serves.
+    Other extra arguments are ignored. Call the step inside `jax.jit`.
 
     With n probes and blocks of one, :math:`\hat\nu_t` tends to :math:`H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2`.
-    So more probes, larger blocks and separate probes on each device also change the effective learning rate. Small
-    denominators make long steps: an interval above 1 needs ``optax.clip(0.01)`` after this rule. Start with
-    ``optax.chain(adaptive_nesterov(), adahessian(0.15, b1=0, b2=0.98, eps=1e-8), optax.clip(0.01))``.
+    So more probes, larger blocks and separate probes on each device also change the effective learning rate.
 
-    A block whose estimate is not finite keeps its average, and one without any finite estimate so far makes no step,
-    apart from weight decay. An entry whose first moment is not finite gets the update NaN, as in `optax.adam`.
+    For networks start with
+    ``optax.chain(adaptive_nesterov(), adahessian(0.15, b1=0, b2=0.98, eps=1e-8), optax.clip(0.01))``. For models whose
+    parameters have units, start with ``adahessian(schedule, b2=0.95, eps=0.0, equilibrate=True)``, where the schedule
+    warms up to a rate near 0.7 and decays to 0.
+
+    A block whose estimate is not finite keeps its average. One without any finite estimate so far makes no step, apart
+    from weight decay. With ``eps=0``, one whose curvature is exactly 0 makes no step either. An entry whose first
+    moment is not finite gets the update NaN, as in `optax.adam`.
 
     Args:
       learning_rate: a number or an Optax schedule; it has no unit if ``hessian_power=1``, where 1 is Newton's step.
       b1: decay of the first moment, per step. With the Python number 0 no first moment is stored.
       b2: decay of the second moment, per step.
-      eps: added to the denominator outside of the root and of the power; unit: that of the curvature (for k = 1), which
-        scales with the loss: 1e-8 suits a mean over tokens.
+      eps: added to the denominator, outside of the root and of the power. It has the unit of the curvature (for k = 1),
+        which scales with the loss: 1e-8 suits a mean over tokens.
       hessian_power: k in [0, 1]; 1 is the paper's, 0 is momentum alone.
       weight_decay: decoupled, multiplied by the learning rate: a number or a schedule, as in `optax.adamw`.
       mask: where to decay, as in `optax.adamw`: a pytree of bools, or a function of the parameters that returns one.
       spatial_average: which entries share one second moment, see `SpatialAverage`.
-      update_interval: steps between estimates from `obj_fn`. The Python int 1 needs no `lax.cond`, in which
-        convolutions run 10 to 30 times slower on the CPU; for larger intervals prefer `hessian_diag`.
+      update_interval: steps between estimates from `obj_fn`. An interval above 1 needs a `lax.cond`, in which
+        convolutions run 10 to 30 times slower on the CPU: there prefer `hessian_diag`.
       dense_start: the first steps, which estimate from `obj_fn` whatever the interval.
       mu_dtype: dtype of the first moment; that of the parameters by default.
       hessian_diagonal_fn: the estimator behind `obj_fn`, a transformation whose update returns the diagonal;
-        `hutchinson` by default. A foreign one is given all extra arguments of `update`.
+        `hutchinson` by default. It is given all extra arguments of `update`.
+      equilibrate: draw the probes of `obj_fn` in the parameters' own units, see `probe_scale`.
 
     Raises:
       TypeError, ValueError: for an argument out of its range (traced values pass), or a diagonal that does not fit.
@@ -98,10 +102,10 @@ def adahessian(
         weight_decay = as_number("weight_decay", weight_decay)
     return optax.chain(
         scale_by_adahessian(
-            b1=b1,
-            b2=b2,
-            eps=eps,
-            hessian_power=hessian_power,
+            b1,
+            b2,
+            eps,
+            hessian_power,
             spatial_average=spatial_average,
             update_interval=update_interval,
             dense_start=dense_start,
@@ -220,7 +224,8 @@ def second_moment(weight: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
     """The running mean of d^2: of the first finite estimate itself; unchanged where this one is not finite."""
     finite = jnp.isfinite(d)
     new = (1 - weight) * nu + jnp.where(nu > UNKNOWN, weight, 1) * jnp.where(finite, d, 0) ** 2
-    return jnp.where(finite, jnp.maximum(new, flat(nu.dtype)), nu)
+    largest = jnp.finfo(nu.dtype).max / 4  # where the square of a finite curvature is infinite
+    return jnp.where(finite, jnp.clip(new, flat(nu.dtype), largest), nu)
 
 
 def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> jax.Array:
@@ -233,11 +238,9 @@ def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> 
 
 
 def _curvature(signed: bool, block: tuple[int, ...], h: jax.Array) -> jax.Array:
-    """The block mean of |h| (of h if `signed`), in at least float32, small enough to be squared."""
+    """The block mean of |h| (of h if `signed`), in at least float32."""
     h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
-    h = h if signed else jnp.abs(h)
-    largest = math.sqrt(jnp.finfo(h.dtype).max / 4)
-    return block_mean(jnp.where(jnp.isinf(h), h, jnp.clip(h, -largest, largest)), block)
+    return block_mean(h if signed else jnp.abs(h), block)
 
 
 def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:

@@ -39,11 +39,8 @@ def adaptive_nesterov(
     parameters swing across a valley, and shrinks where they point along it. On pure noise it is a random walk reflected
     at 3: it hardly grows for 1,000 entries (3.7 after 20,000 steps), and does for one (43 after 100,000 steps).
 
-    Measured on nine tasks at equal seconds (docs/results.md), median test loss over AdamW's, geometric mean: -18% in
-    ``optax.chain(adaptive_nesterov(), adahessian(rate, b1=0, b2=0.98, eps=1e-8), optax.clip(clip))``; +6% with
-    ``b1=0.9`` instead; -10% for AdamW after it, where some runs failed. On five other tasks, at equal steps, it
-    changed AdaHessian's loss by -4 to +6%, and AdamW's by -59 to +2%. The look-ahead is that of Dozat, "Incorporating
-    Nesterov Momentum into Adam", 2016.
+    docs/results.md compares it with other momenta. The look-ahead is that of Dozat, "Incorporating Nesterov Momentum
+    into Adam", 2016.
 
     Args:
       b1: limits the memory to :math:`1 / (1 - \beta_1)` steps, in [0, 1).

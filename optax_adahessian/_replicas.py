@@ -24,24 +24,23 @@ def check_replicated(params: Any, axis_name: AxisNames) -> None:
     """Raises if devices hold different parts of `params` that would be averaged over `axis_name`."""
     for path, p in jax.tree_util.tree_leaves_with_path(params):
         for axis in _names(axis_name) & _manual_axes():
-            if _varies(p, axis):
-                raise ValueError(_not_replicated(path, axis, axis_name))
+            _require(not _varies(p, axis), path, axis, axis_name)
 
 
 def check_separate_signs(params: Any, signs: Any, axis_name: AxisNames) -> None:
     """Raises if devices hold different parts of `params` and would draw the same signs for them."""
     for (path, p), z in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(signs), strict=True):
         for axis in _manual_axes():
-            if _varies(p, axis) and not _varies(z, axis):
-                raise ValueError(_not_replicated(path, axis, axis_name))
+            _require(not _varies(p, axis) or _varies(z, axis), path, axis, axis_name)
 
 
-def _not_replicated(path: Any, axis: str, axis_name: AxisNames) -> str:
-    return (
-        f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
-        f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map only the "
-        "loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
-    )
+def _require(holds: bool, path: Any, axis: str, axis_name: AxisNames) -> None:
+    if not holds:
+        raise ValueError(
+            f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
+            f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map "
+            "only the loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
+        )
 
 
 def _varies(leaf: Any, axis: str) -> bool:

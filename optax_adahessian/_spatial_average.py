@@ -173,18 +173,19 @@ class SpatialAverage:
 
 def block_mean(x: jax.Array, block: tuple[int, ...]) -> jax.Array:
     """The mean of each block, with the rank of `x` and one entry per block."""
-    # A block that covers an axis needs no reshape: a mean with keepdims, undone by broadcasting. Only an axis that is
+    # A block that covers an axis needs no reshape: a sum with keepdims, undone by broadcasting. Only an axis that is
     # cut into parts is split in two, (parts, part), and under Explicit meshes that reshape must be given its sharding.
     whole = tuple(axis for axis, size in enumerate(block) if 1 < size == x.shape[axis])
     cut = _cut_axes(x.shape, block)
-    x = jnp.mean(x, axis=whole, keepdims=True) if whole else x
+    x = x / math.prod(block) if whole or cut else x  # before the sum, which could be too large for the dtype
+    x = jnp.sum(x, axis=whole, keepdims=True) if whole else x
     for axis in cut:
         parts, mesh_axes = x.shape[axis] // block[axis], jax.typeof(x).sharding.spec[axis]
         names = mesh_axes if isinstance(mesh_axes, tuple) else (mesh_axes,) if mesh_axes else ()
         devices = math.prod(jax.typeof(x).sharding.mesh.shape[name] for name in names)
         sharding = _sharding_with(x, axis, mesh_axes if parts % devices == 0 else None, None)
         split = jnp.reshape(x, (*x.shape[:axis], parts, block[axis], *x.shape[axis + 1 :]), out_sharding=sharding)
-        x = jnp.mean(split, axis=axis + 1)
+        x = jnp.sum(split, axis=axis + 1)
     return x
 
 

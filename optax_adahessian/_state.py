@@ -30,42 +30,33 @@ class ScaleByAdaHessianState(NamedTuple):
 def probe_scale(state: optax.OptState, params: optax.Params) -> Any:
     r"""The scales :math:`s = \hat\nu^{-1/4}` for probes in the parameters' own units, from an optimizer's state.
 
-    .. code-block:: python
-
-        loss, grads, diag = estimate(key, params, batch, probe_scale=oah.probe_scale(state, params))
-
-    With plain signs z the second moment tends to :math:`\sum_j H_{ij}^2`. This adds numbers of different units, since
-    :math:`H_{ij}` has the unit of the loss over those of both parameters. A parameter of a small natural scale fills
-    the denominators of all others with noise. The probe :math:`s \odot z` has the units of the parameters:
+    ``estimate(key, params, batch, probe_scale=probe_scale(state, params))`` draws the probe :math:`s \odot z`, z signs:
 
     .. math::
 
         h_i = \frac{z_i (H (s \odot z))_i}{s_i}, \qquad \mathrm{E}[h_i] = H_{ii}, \qquad
         \mathrm{E}[h_i^2] = H_{ii}^2 + \sum_{j \neq i} H_{ij}^2 \frac{s_j^2}{s_i^2}
 
-    With :math:`s = \hat\nu^{-1/4}` the average tends to the :math:`\hat\nu` for which each row of
-    :math:`\mathrm{diag}(s)\, H\, \mathrm{diag}(s)` has the norm 1, the symmetric equilibration of H. In other units,
-    :math:`w_i \to c_i w_i`, it becomes :math:`\hat\nu_i / c_i^4`, so that a step scales as its parameter does.
-
-    The first estimates are made with other scales: use it with a `b2` of 0.9 or 0.95, which forgets them, with
-    ``eps=0``, and with a warm-up of the learning rate.
+    With s = 1 this sum adds numbers of different units, and a parameter of a small natural scale fills the denominators
+    of all others with noise. With :math:`s = \hat\nu^{-1/4}` the average tends to the :math:`\hat\nu` for which each
+    row of :math:`\mathrm{diag}(s)\, H\, \mathrm{diag}(s)` has the norm 1: the symmetric equilibration of H. In other
+    units, :math:`w_i \to c_i w_i`, it becomes :math:`\hat\nu_i / c_i^4`, and a step scales as its parameter does. Use
+    it with ``eps=0``, a warm-up of the rate, and a `b2` of 0.9 or 0.95, which forgets the first estimates with s = 1.
 
     Args:
       state: the state of any optimizer that contains this rule, once or for several parts of the parameters.
       params: the parameters of that optimizer.
 
     Returns:
-      A tree like `params`, in their shardings, of the dtype of the second moment (float32 or float64). An entry with
-      no curvature so far, or none at all, has the scale of the largest curvature of its leaf. A leaf without any, and
-      one that another optimizer trains, has the scale 1.
+      A tree like `params`, in their shardings, of the dtype of the second moment (float32 or float64). An entry
+      without curvature has the scale of the largest curvature of its leaf. A leaf without any, and one that another
+      optimizer trains, has the scale 1.
 
     Raises:
       ValueError: if `state` contains no state of this rule, or `params` are not its parameters.
 
     Reference:
-      Ruiz, "A scaling algorithm to equilibrate both rows and columns norms in matrices", RAL-TR-2001-034. Dauphin, de
-      Vries, Bengio, "Equilibrated adaptive learning rates for non-convex optimization", NeurIPS 2015, has the
-      one-sided form, which plain probes give.
+      Ruiz, "A scaling algorithm to equilibrate both rows and columns norms in matrices", RAL-TR-2001-034.
     """
     is_ours = lambda node: isinstance(node, ScaleByAdaHessianState)  # noqa: E731
     states = [node for node in jax.tree.leaves(state, is_leaf=is_ours) if is_ours(node)]

@@ -21,25 +21,28 @@ def ema_weight(decay, steps):
         return -np.expm1(steps * np.log(decay))
 
 
-@np.errstate(invalid="ignore")
-def numpy_rule(grads, diags, blocks, *, b1, b2, eps, hessian_power, signed=False):
-    """The updates of every step, for lists of leaves; a diagonal of None is a step without an estimate."""
-    mu, nu, last = [np.zeros(1) for _ in blocks], [np.full(1, np.nan) for _ in blocks], 0
-    for t, (g, h) in enumerate(zip(grads, diags, strict=True), start=1):
-        mu = [b1 * m + (1 - b1) * x for m, x in zip(mu, g, strict=True)]
+class Rule:
+    """AdaHessian's direction for one leaf, called with the gradient and the estimate of each step, or None for none."""
+
+    def __init__(self, block=None, *, b1=0.9, b2=0.999, eps=1e-4, hessian_power=1.0, signed=False):
+        self.block, self.b1, self.b2, self.eps, self.k, self.signed = block, b1, b2, eps, hessian_power, signed
+        self.t, self.last, self.mu, self.nu = 0, 0, 0.0, np.nan  # NaN: nothing is known
+
+    @np.errstate(invalid="ignore")
+    def __call__(self, g, h):
+        self.t += 1
+        self.mu = self.b1 * self.mu + (1 - self.b1) * g
         if h is not None:
-            weight = ema_weight(b2, t - last) / ema_weight(b2, t)
-            means = [numpy_block_mean(x if signed else np.abs(x), b) for x, b in zip(h, blocks, strict=True)]
-            means = [np.where(np.isfinite(d), d, np.nan) for d in means]
-            averages = [(1 - weight) * v + weight * d**2 for v, d in zip(nu, means, strict=True)]
-            # NaN is not known: the average where the estimate is, and the estimate where the average is.
-            nu = [
-                np.where(np.isnan(d), v, np.where(np.isnan(v), d**2, a))
-                for v, d, a in zip(nu, means, averages, strict=True)
-            ]
-            last = t
-        steps = [m / ema_weight(b1, t) / (v ** (hessian_power / 2) + eps) for m, v in zip(mu, nu, strict=True)]
-        yield [np.where(np.isnan(v), 0.0, step) for v, step in zip(nu, steps, strict=True)]
+            d = h if self.signed else np.abs(h)
+            self.fold(d if self.block is None else numpy_block_mean(d, self.block))
+        step = self.mu / ema_weight(self.b1, self.t) / (self.nu ** (self.k / 2) + self.eps)
+        return np.where(np.isnan(self.nu), 0.0, step)
+
+    def fold(self, d):
+        """Where the estimate is not finite the average stays, and where there is none so far the estimate is it."""
+        weight = ema_weight(self.b2, self.t - self.last) / ema_weight(self.b2, self.t)
+        average = np.where(np.isnan(self.nu), d**2, (1 - weight) * self.nu + weight * d**2)
+        self.nu, self.last = np.where(np.isfinite(d), average, self.nu), self.t
 
 
 def rounding(steps, dtype, mu_dtype, b2):
@@ -56,15 +59,17 @@ def rounding(steps, dtype, mu_dtype, b2):
     return own + steps * (stored + 16 * (computed + 2.0**-52) * (b2**-steps if b2 else 1))
 
 
-def model_and_bounds(grads, diags, tree, mu_dtype=None, signed=False, **hyper):
+def model_and_bounds(grads, diags, tree, mu_dtype=None, **hyper):
     """The leaves of every update and how far from them rounding may lead."""
     leaves = jax.tree.leaves(tree)
-    blocks = [leaf.block for leaf in leaves]
-    right = numpy_rule(grads, diags, blocks, signed=signed, **hyper)
-    sizes = numpy_rule([list(map(np.abs, g)) for g in grads], diags, blocks, signed=signed, **hyper)
-    for steps, (update, size) in enumerate(zip(right, sizes, strict=True), start=1):
+    right, sizes = ([Rule(leaf.block, **hyper) for leaf in leaves] for _ in range(2))
+    for steps, (g, h) in enumerate(zip(grads, diags, strict=True), start=1):
+        h = [None] * len(leaves) if h is None else h
         errors = [rounding(steps, leaf.dtype, mu_dtype, hyper["b2"]) for leaf in leaves]
-        yield update, [error * s for error, s in zip(errors, size, strict=True)]
+        yield (
+            [rule(*arrays) for rule, *arrays in zip(right, g, h, strict=True)],
+            [error * rule(np.abs(x), y) for error, rule, x, y in zip(errors, sizes, g, h, strict=True)],
+        )
 
 
 def assert_within(updates, right, bounds):

@@ -57,32 +57,11 @@ def optimizer(axis_name: Any = None, **options: Any) -> optax.GradientTransforma
     return oah.adahessian(0.1, hessian_diagonal_fn=oah.hutchinson(axis_name=axis_name), **options)
 
 
-def fed_by_estimate(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
-    """A step that estimates in one pass with the gradient, if there is a key."""
-    estimate = oah.value_grad_and_hessian_diag(loss, axis_name=axis_name)
+def step_of(feed: Any, tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
+    """A training step with one of the ways of `helpers.feeds`."""
 
     def step(params: Any, state: Any, key: jax.Array, batch: Any) -> tuple[Any, Any, jax.Array]:
-        value, grads, diag = estimate(key, params, batch)
-        updates, state = tx.update(grads, state, params, hessian_diag=diag)
-        return optax.apply_updates(params, updates), state, value
-
-    return step
-
-
-def without_estimate(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
-    """A step of an interval between two estimates."""
-    step = fed_by_estimate(tx, loss, axis_name)
-    return lambda params, state, key, batch: step(params, state, None, batch)
-
-
-def fed_by_loss(tx: Any, loss: Any = loss_fn, axis_name: Any = None) -> Callable[..., Any]:
-    """A step that gives the loss to `update`, which estimates with keys of its own."""
-    value_and_grad = oah.value_grad_and_hessian_diag(loss, axis_name=axis_name)
-
-    def step(params: Any, state: Any, key: jax.Array, batch: Any) -> tuple[Any, Any, jax.Array]:
-        del key
-        value, grads, _ = value_and_grad(None, params, batch)
-        updates, state = tx.update(grads, state, params, obj_fn=lambda p: loss(p, batch))
+        updates, state, value = feed(tx, lambda p: loss(p, batch), params, state, key, axis_name)
         return optax.apply_updates(params, updates), state, value
 
     return step
@@ -102,7 +81,7 @@ def train(step: Any, params: Any, state: Any, place: Any = lambda batch: batch) 
 def one_device(feed: Any) -> Run:
     """The run that all others are compared with."""
     tx, params = optimizer(), initial_params()
-    return train(jax.jit(feed(tx)), params, tx.init(params))
+    return train(jax.jit(step_of(feed, tx)), params, tx.init(params))
 
 
 def by_pmap(feed: Any) -> Run:
@@ -110,14 +89,14 @@ def by_pmap(feed: Any) -> Run:
     devices, tx, params = jax.device_count(), optimizer(AXIS), initial_params()
     stacked = jax.tree.map(lambda a: jnp.broadcast_to(a[None], (devices, *a.shape)), (params, tx.init(params)))
     stacked = jax.device_put(stacked, NamedSharding(mesh_of(AxisType.Auto), P(AXIS)))
-    step = jax.pmap(feed(tx, axis_name=AXIS), axis_name=AXIS, in_axes=(0, 0, None, 0))
+    step = jax.pmap(step_of(feed, tx, axis_name=AXIS), axis_name=AXIS, in_axes=(0, 0, None, 0))
     return train(step, *stacked, lambda batch: jax.tree.map(lambda a: a.reshape(devices, -1, *a.shape[1:]), batch))
 
 
 def by_shard_map(feed: Any, axis_type: AxisType, check_vma: bool) -> Run:
     """Replicated parameters, a split batch, the mean taken by `axis_name`."""
     mesh, tx = mesh_of(axis_type), optimizer(AXIS)
-    step = jax.jit(shard_mapped(feed(tx, axis_name=AXIS), mesh, check_vma))
+    step = jax.jit(shard_mapped(step_of(feed, tx, axis_name=AXIS), mesh, check_vma))
     params, state = jax.device_put((initial_params(), tx.init(initial_params())), NamedSharding(mesh, P()))
     return train(step, params, state, lambda batch: jax.device_put(batch, NamedSharding(mesh, P(AXIS))))
 
@@ -133,7 +112,7 @@ def by_jit(feed: Any, mesh: jax.sharding.Mesh, params_spec: P, loss: Any = loss_
     """Plain jit: shardings on the arguments, and no option at all."""
     tx, params = optimizer(), jax.device_put(initial_params(), NamedSharding(mesh, params_spec))
     shardings = jax.tree.map(lambda p: p.sharding, params), state_shardings(tx, params), NamedSharding(mesh, P())
-    step = jax.jit(feed(tx, loss), out_shardings=shardings)
+    step = jax.jit(step_of(feed, tx, loss), out_shardings=shardings)
     with jax.set_mesh(mesh):
         state = jax.jit(tx.init, out_shardings=shardings[1])(params)
         return train(step, params, state, lambda batch: jax.device_put(batch, NamedSharding(mesh, P(AXIS))))

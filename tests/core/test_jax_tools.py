@@ -1,0 +1,138 @@
+"""JAX's debugging tools, derivatives through training, and a change of process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import cloudpickle
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from helpers import ways
+from helpers.feeds import FEEDS, by_diag, by_loss, without_estimate
+from jax.experimental import checkify
+
+import optax_adahessian as oah
+
+TESTS = Path(__file__).parents[1]
+PARAMS = {"w": jnp.array([0.5, -1.0]), "flat": jnp.array([2.0])}
+RULES = {
+    "adahessian": oah.adahessian(0.1, eps=0.0),
+    "half power": oah.adahessian(0.1, hessian_power=0.5, weight_decay=0.1),
+    "without momentum": oah.adahessian(0.1, b1=0, b2=0.0),
+    "adaptive_nesterov": optax.chain(oah.adaptive_nesterov(), oah.adahessian(0.1, b1=0)),
+    "clipped": optax.chain(oah.adahessian(0.1, b2=0.98, eps=1e-8), optax.clip(0.01)),
+}
+
+
+def loss_fn(params):
+    """The second leaf has a slope and no curvature."""
+    w = params["w"]
+    return jnp.sum(w**4) + w[0] * w[1] + jnp.sum(params["flat"])
+
+
+def two_steps(tx, feed, params):
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state, _ = feed(tx, loss_fn, params, state)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+@pytest.mark.parametrize("feed", [*FEEDS, without_estimate])
+@pytest.mark.parametrize("rule", RULES)
+def test_first_steps_are_clean_for_the_debugging_tools(rule, feed):
+    """Not even where another value is taken instead is there a NaN, nor a gradient that is exactly zero a division."""
+    with jax.debug_nans(True):
+        params = two_steps(RULES[rule], feed, PARAMS)
+    checked = jax.jit(checkify.checkify(lambda p: two_steps(RULES[rule], feed, p), checkify.float_checks))
+    error, jitted = checked(PARAMS)
+    error.throw()
+    chex.assert_trees_all_close(jitted, params, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_first_step_of_zero_gradients_is_clean(rule):
+    tx, zeros = RULES[rule], jax.tree.map(jnp.zeros_like, PARAMS)
+    with jax.debug_nans(True):
+        for diag in (None, zeros):
+            updates, _ = tx.update(zeros, tx.init(zeros), zeros, hessian_diag=diag)
+            chex.assert_trees_all_equal(updates, zeros)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_gradient_through_three_updates_agrees_with_finite_differences(rule):
+    with jax.enable_x64(True):
+        start = jax.tree.map(lambda p: p.astype(float), PARAMS)
+        tx = RULES[rule] if rule != "adahessian" else oah.adahessian(1e-3, eps=0.0)
+
+        def final_loss(start):
+            params, state = start, tx.init(start)
+            for key in jax.random.split(jax.random.key(0), 3):
+                updates, state, _ = by_diag(tx, loss_fn, params, state, key)
+                updates["flat"] = jnp.clip(updates["flat"], -1, 1)  # without eps its step is as long as there is
+                params = optax.apply_updates(params, updates)
+            return loss_fn(params)
+
+        final_loss = jax.jit(final_loss)
+        slopes = jax.jit(jax.grad(final_loss))(start)
+        step = 1e-6
+        for name, leaf in start.items():
+            for i in range(leaf.size):
+                shifted = [final_loss(start | {name: leaf.at[i].add(sign * step)}) for sign in (1, -1)]
+                # The error of central differences: step^2 times a third derivative, and rounding over the step.
+                assert slopes[name][i] == pytest.approx(float(shifted[0] - shifted[1]) / (2 * step), rel=1e-5, abs=1e-7)
+
+
+def in_another_process(folder, fun, *args):
+    """What `fun` returns there, under the settings of the tests."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        (folder / "call").write_bytes(cloudpickle.dumps((fun, *args)))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    program = (
+        "import conftest, cloudpickle, pathlib, sys; folder = pathlib.Path(sys.argv[1]);"
+        "fun, *args = cloudpickle.loads((folder / 'call').read_bytes());"
+        "(folder / 'result').write_bytes(cloudpickle.dumps(fun(*args)))"
+    )
+    path = {"PYTHONPATH": os.pathsep.join([os.getcwd(), str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([sys.executable, "-c", program, folder], env=os.environ | path, check=True, timeout=300)
+    return cloudpickle.loads((folder / "result").read_bytes())
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_a_transformation_gives_the_same_updates_in_another_process(feed, tmp_path):
+    average = oah.SpatialAverage.custom(lambda path, leaf: (-1,))
+    tx = optax.chain(oah.adaptive_nesterov(), oah.adahessian(0.1, b1=0, spatial_average=average, update_interval=2))
+
+    def trained(tx):
+        return jax.device_get(jax.jit(lambda params: two_steps(tx, feed, params))(PARAMS))
+
+    chex.assert_trees_all_equal(in_another_process(tmp_path, trained, tx), trained(tx))
+
+
+STOP, END = 4, 8  # estimates at steps 0, 1, 3 and 6: 4 lies between two
+
+
+def advance(params, state, steps):
+    step = jax.jit(ways.step_of(by_loss, ways.optimizer(update_interval=3, dense_start=2)))
+    for i in steps:
+        params, state, _ = step(params, state, None, ways.batch_at(i))
+    return jax.device_get((params, state))
+
+
+def start():
+    return ways.initial_params(), ways.optimizer().init(ways.initial_params())
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process_also_after_a_resume(tmp_path):
+    stopped = advance(*start(), range(STOP))
+    expected = advance(*stopped, range(STOP, END))
+    anew_and_resumed = lambda stopped: (advance(*start(), range(END)), advance(*stopped, range(STOP, END)))
+    for got in in_another_process(tmp_path, anew_and_resumed, stopped):
+        chex.assert_trees_all_equal(got, expected)

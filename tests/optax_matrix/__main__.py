@@ -1,5 +1,0 @@
-"""``python -m tests.optax_matrix``: writes the tables of docs/compatibility.md."""
-
-from .page import PAGE, renewed
-
-PAGE.write_text(renewed(PAGE.read_text()))

@@ -1,0 +1,72 @@
+"""What the README, the pages and the docstrings show runs and prints what they say."""
+
+import contextlib
+import doctest
+import importlib
+import io
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+import optax_adahessian
+
+ROOT = Path(__file__).parents[2]
+# A block of Python, and the block of plain text right after it, if any: what it prints.
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Two pages have tests of their own: one below, and integration/test_frameworks.py, which also applies the diffs.
+WITH_CODE = [p for p in PAGES if p.stem not in ("distributed", "in_your_framework") and BLOCK.search(p.read_text())]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for code, printed in BLOCK.findall(page.read_text()):
+        out = io.StringIO()
+        # As a reader has it: other libraries promote ranks.
+        with jax.numpy_rank_promotion("allow"), contextlib.redirect_stdout(out):
+            exec(compile(code, str(page), "exec"), namespace)
+        assert not printed or out.getvalue() == printed
+
+
+OTHER_PROBES = {"ensemble"}
+
+
+@pytest.mark.long
+def test_the_loops_on_distributed_training_run_on_eight_devices_and_those_with_shared_probes_end_alike():
+    page = (ROOT / "docs" / "distributed.md").read_text()
+    code = "\n".join(code for code, _ in BLOCK.findall(page))
+    eight_devices = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, env=eight_devices, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    losses = {way: float(loss) for way, loss in re.findall(r"^(.*): (.*)$", done.stdout, flags=re.MULTILINE)}
+    assert len(losses) == len(re.findall(r'\btrain\("', page))
+    shared = {way: loss for way, loss in losses.items() if way not in OTHER_PROBES}
+    assert shared == pytest.approx(dict.fromkeys(shared, losses["one device"]), abs=1e-5)
+    assert all(losses[way] < 0.2 for way in OTHER_PROBES)
+
+
+MODULES = [
+    m.name for m in pkgutil.walk_packages(optax_adahessian.__path__, "optax_adahessian.") if "__main__" not in m.name
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_docstrings_run(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_the_settings_name_every_argument():
+    code = optax_adahessian.adahessian.__code__
+    settings = (ROOT / "docs" / "settings.md").read_text()
+    missing = {name for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if name not in settings}
+    assert missing == set()
