@@ -32,16 +32,16 @@ def value_grad_and_hessian_diag(
 
     The estimate is unbiased, since :math:`\mathrm{E}[z_i z_j]` is 1 for i = j and 0 otherwise, and exact where H is
     diagonal (Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57, 2007). With
-    one probe the pass costs about three gradients; each further probe costs two more.
+    one probe the pass costs about three gradients. Each further probe costs two more.
 
     Args:
       fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar; with `has_aux` a pair (loss, aux).
       has_aux: whether `fun` returns auxiliary output, as in `jax.value_and_grad`.
       num_probes: n. Several share one linearization, held in memory. Up to 8 are unrolled, more run in a loop.
       axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split. Loss,
-        gradient and diagonal are averaged over it. The same key on every replica is one shared probe; one from
-        `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each its own, the variance of as many probes,
-        and another expected denominator. A loss that itself averages over the axis needs the shared probe.
+        gradient and diagonal are averaged over it. The same key on every replica is one shared probe. A key for each,
+        ``fold_in(key, jax.lax.axis_index(axis_name))``, gives the variance and the expected denominator of as many
+        probes. A loss that itself averages over the axis needs the shared probe.
       hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot differentiate, such
         as a `jax.custom_vjp` whose backward rule calls another one.
 
@@ -49,11 +49,8 @@ def value_grad_and_hessian_diag(
       A function ``estimate(key, params, *args, probe_scale=None, **kwargs)`` that returns ``(loss, grads,
       hessian_diag)``, with `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is each replica's own. Gradient and
       diagonal have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None and the
-      program is that of `jax.value_and_grad`. Call it inside `jax.jit`.
-
-      `probe_scale` is a tree of positive numbers like `params`, see `oah.probe_scale`: the probe is ``s * z``, and the
-      estimate ``z * H (s * z) / s``. It stays unbiased, with the variance
-      :math:`\frac1n \sum_{j \neq i} H_{ij}^2 s_j^2 / s_i^2`. A common factor of all scales changes nothing.
+      program is that of `jax.value_and_grad`. `probe_scale` is a tree of positive numbers like `params`, of which only
+      ratios matter, see `optax_adahessian.probe_scale`. Call it inside `jax.jit`.
 
     Raises:
       TypeError, ValueError: for bad arguments, leaves that are not real, or parameters that vary over `axis_name`. If
@@ -134,8 +131,7 @@ def _fitting_scale(probe_scale: Any, params: Any) -> Any:
     check_like("probe_scale", probe_scale, params)
     scales, dtypes = jax.tree.map(jnp.asarray, probe_scale), [p.dtype for p in jax.tree.leaves(params)]
     if jnp.float16 in dtypes:  # only ratios matter: the geometric middle becomes 1
-        filled = [s for s in jax.tree.leaves(scales) if s.size]
-        least, most = jnp.min(jnp.stack([*map(jnp.min, filled)])), jnp.max(jnp.stack([*map(jnp.max, filled)]))
+        least, most = (f(jnp.stack([f(s) for s in jax.tree.leaves(scales) if s.size])) for f in (jnp.min, jnp.max))
         limits = jnp.finfo(jnp.float16)
         scales = jax.tree.map(lambda s: jnp.clip(s / jnp.sqrt(least) / jnp.sqrt(most), limits.tiny, limits.max), scales)
     return jax.tree.map(lambda s, p: s.astype(p.dtype), scales, params)
@@ -198,8 +194,8 @@ def is_due(step: Any, update_interval: Any, dense_start: Any) -> Any:
 def refresh_due(step: int, update_interval: int, dense_start: int = 10) -> bool:
     """Whether a step estimates the Hessian diagonal: ``step < dense_start or step % update_interval == 0``.
 
-    `step` counts from 0, and must be known outside of `jax.jit`. Without the dense start one noisy sample would be the
-    whole denominator of the first `update_interval` steps.
+    `step` counts from 0, and must be known outside of `jax.jit`. Without the dense start the whole denominator of the
+    first `update_interval` steps would be one noisy sample.
 
     Example:
       >>> import optax_adahessian as oah

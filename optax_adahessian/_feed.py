@@ -27,12 +27,12 @@ class Feed(NamedTuple):
 
 
 def feed(
-    hessian_diagonal_fn: optax.GradientTransformation | None, update_interval: Any, dense_start: Any, equilibrate: bool
+    hessian_diagonal_fn: optax.GradientTransformation | None = None,
+    update_interval: Any = 1,
+    dense_start: Any = 10,
+    equilibrate: bool = False,
 ) -> Feed:
-    """A feed of `hessian_diag`, or of `obj_fn` by an estimator on the steps of `update_interval` and `dense_start`.
-
-    Its state is that after `fold` has taken in this step's estimate, or the same state on a step without one.
-    """
+    """A feed of `hessian_diag`, or of `obj_fn` by an estimator on the steps of `update_interval` and `dense_start`."""
     update_interval = as_integer("update_interval", update_interval, minimum=1)
     dense_start = as_integer("dense_start", dense_start, minimum=0)
     if hessian_diagonal_fn is not None:

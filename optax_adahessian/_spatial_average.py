@@ -28,17 +28,14 @@ class SpatialAverage:
     r"""Which entries of each leaf share one value of the second moment.
 
     A leaf is tiled by blocks. The curvature of a block is :math:`d_B = \frac{1}{|B|} \sum_{i \in B} |h_i|`, the
-    official code's rule. ``signed=True`` takes the paper's, :math:`d_B = |\frac{1}{|B|} \sum_{i \in B} h_i|`, which is
-    smaller wherever signs differ, so that it needs a smaller learning rate. The second moment is stored once per block.
-    Larger blocks change the expected denominator, not only its noise.
+    official code's rule. ``signed=True`` takes the paper's, :math:`d_B = |\frac{1}{|B|} \sum_{i \in B} h_i|`. It is
+    smaller where signs differ, and needs a smaller learning rate. The second moment is stored once per block. Larger
+    blocks change the expected denominator, not only its noise.
 
     `describe` shows what it does to a model. The presets read a leaf's rank and name, which cannot tell stacked layers
     (`flax.linen.scan`) or attention kernels from convolutions; `custom` can. Vectors and biases stay elementwise.
-
     `kernel` is the layout: "HWIO" in Flax, Haiku and Keras, where a dense kernel is (in, out), "OIHW" in Equinox and
     PyTorch, where it is (out, in). Either, or "WIO", "DHWIO", "OIW", "OIDHW", holds for 1, 2 and 3 dimensions.
-
-    Equal ones compare and hash equal, so that one can be a static argument of a jitted function.
 
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
@@ -55,6 +52,10 @@ class SpatialAverage:
     signed: bool = False
     fn: BlockShapeFn | None = None
 
+    def __post_init__(self) -> None:
+        if self.averaged:
+            _inputs_come_first(self.kernel)
+
     @classmethod
     def none(cls) -> SpatialAverage:
         """No averaging: one value for each parameter."""
@@ -63,7 +64,6 @@ class SpatialAverage:
     @classmethod
     def conv(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
         """One value for each pair of input and output channel of a convolution; the official image code."""
-        _inputs_come_first(kernel)
         return cls("conv", _CONV, kernel, signed=signed)
 
     @classmethod
@@ -72,7 +72,6 @@ class SpatialAverage:
 
         Embedding tables, recognised by a word in the leaf's name that begins with "emb", get one value per token.
         """
-        _inputs_come_first(kernel)
         return cls("rows", _CONV | _DENSE, kernel, signed=signed)
 
     @classmethod
@@ -81,7 +80,6 @@ class SpatialAverage:
 
         Of an embedding table, `n` features of each token. An axis that `n` does not divide stays elementwise.
         """
-        _inputs_come_first(kernel)
         return cls("lengths", _DENSE, kernel, as_integer("n", n, minimum=1), signed)
 
     @classmethod
@@ -113,10 +111,8 @@ class SpatialAverage:
     def _preset_block(self, path: Any, leaf: Any) -> tuple[int, ...]:
         shape = tuple(leaf.shape)
         layer = "dense" if len(shape) == 2 else "conv" if 3 <= len(shape) <= 5 else None
-        if layer not in {layer for layer, _ in self.averaged}:
-            return (1,) * len(shape)
-        name = self._name(path, shape)
-        if name == "bias":  # of an attention layer, (heads, features)
+        averaged_layers = {layer for layer, _ in self.averaged}
+        if layer not in averaged_layers or (name := self._name(path, shape)) == "bias":  # an attention layer's
             return (1,) * len(shape)
         if any(word.startswith("emb") for word in name.lower().split("_")):  # "tok_emb", "embeddings", not "ensemble"
             layer, axes = "embedding", ("tokens",) * (len(shape) - 1) + ("features",)
@@ -133,17 +129,16 @@ class SpatialAverage:
             if isinstance(name, str):
                 return name.rsplit("/", 1)[-1]  # the paths of Keras
         raise ValueError(
-            f"`spatial_average` (={self}) reads the names of parameters, to tell a layer from an embedding table, and "
-            f"the parameter at {jax.tree_util.keystr(path)!r}, of shape {shape}, has none. Keep the parameters in a "
-            "dict with names (in Keras `{v.path: v.value for v in model.trainable_variables}`), or use "
-            "`SpatialAverage.custom`."
+            f"`spatial_average` (={self}) tells layers from embedding tables by name, and the parameter at "
+            f"{jax.tree_util.keystr(path)!r}, of shape {shape}, has none. Keep parameters in a dict with names (in Keras "
+            "`{v.path: v.value for v in model.trainable_variables}`), or use `SpatialAverage.custom`."
         )
 
     def map(self, fn: Callable[..., Any], params: Any, *rest: Any) -> Any:
         """A tree of ``fn(block, leaf, *rest)`` over the leaves of `params`.
 
-        A box (Flax's `Partitioned` and `Variable`) is kept around a result of the leaf's shape. Around a smaller one
-        it would name the axes of another shape, so it goes.
+        A box (Flax's `Partitioned` and `Variable`) stays around a result of the leaf's shape. From a smaller one it is
+        removed, since it may name axes that are gone.
         """
 
         def visit(path: Any, node: Any, *others: Any) -> Any:

@@ -6,7 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_adahessian._errors import check_like
 from optax_adahessian._spatial_average import SpatialAverage, block_expand
+
+_REMEDY = "Continue a state with the transformation that wrote it, or start with `tx.init(params)`."
+_RESTORED = "A checkpoint keeps the types only if it is restored into the state of `tx.init(params)`."
 
 UNKNOWN = 0  # the second moment of a block that had no finite estimate so far
 
@@ -61,10 +65,7 @@ def probe_scale(state: optax.OptState, params: optax.Params) -> Any:
     is_ours = lambda node: isinstance(node, ScaleByAdaHessianState)  # noqa: E731
     states = [node for node in jax.tree.leaves(state, is_leaf=is_ours) if is_ours(node)]
     if not states:
-        raise ValueError(
-            "`state` holds no state of `adahessian`. Pass what `tx.init` or `tx.update` returned; a checkpoint keeps "
-            "the types only if it is restored into `tx.init(params)`."
-        )
+        raise ValueError(f"`state` holds no state of `adahessian`. {_RESTORED}")
     leaves, structure = jax.tree.flatten(params)
     moments: list[Any] = [None] * len(leaves)
     for ours in states:
@@ -93,10 +94,7 @@ def _scale(nu: Any, p: Any) -> jax.Array:
     if nu is None:
         return ones
     if nu.ndim != ones.ndim or any(size % max(blocks, 1) for size, blocks in zip(ones.shape, nu.shape, strict=True)):
-        raise ValueError(
-            f"`params` are not the parameters of `state`: one of shape {ones.shape} has a second moment of shape "
-            f"{nu.shape}."
-        )
+        raise ValueError(f"`params` are not the parameters of `state`: {ones.shape} has a `nu` of shape {nu.shape}.")
     least = flat(nu.dtype)
     largest = jnp.max(nu, initial=UNKNOWN)
     known = jnp.where(nu > least, nu, jnp.where(largest > least, largest, 1))
@@ -107,24 +105,13 @@ def _scale(nu: Any, p: Any) -> jax.Array:
 def check_state(state: Any, updates: Any, has_momentum: bool, spatial_average: SpatialAverage) -> None:
     """Raises if `state` is not one that this configuration makes: restored without types, or written by another."""
     if not isinstance(state, ScaleByAdaHessianState):
-        raise TypeError(
-            f"`state` (a {type(state).__name__}) must be a `ScaleByAdaHessianState`. A checkpoint keeps the types only "
-            "if it is restored into the state of `tx.init(params)`."
-        )
+        raise TypeError(f"`state` (a {type(state).__name__}) must be a `ScaleByAdaHessianState`. {_RESTORED}")
     if (state.mu is not None) != has_momentum:
-        written, expected = ("b1=0", "has") if has_momentum else ("b1>0", "has no")
-        raise ValueError(f"`state` was written with `{written}`, and this rule {expected} a first moment. {_REMEDY}")
-
-    def check(block: tuple[int, ...], u: Any, nu: Any) -> Any:
-        expected = tuple(size // b for size, b in zip(u.shape, block, strict=True))
-        if nu.shape != expected:
-            raise ValueError(
-                f"`state` is of another `spatial_average` or of other parameters: for a leaf of shape {u.shape} its "
-                f"`nu` has the shape {nu.shape}, and this rule's has {expected}. {_REMEDY}"
-            )
-        return nu
-
-    spatial_average.map(check, updates, state.nu)
+        written, rule = ("b1=0", "b1>0") if has_momentum else ("b1>0", "b1=0")
+        raise ValueError(f"`state` is of a rule with `{written}`, and this one has `{rule}`. {_REMEDY}")
+    expected = spatial_average.map(_blocks, updates)
+    check_like("state.nu", state.nu, expected, "that of this rule", _REMEDY)
 
 
-_REMEDY = "Continue a state with the transformation that wrote it, or start with `tx.init(params)`."
+def _blocks(block: tuple[int, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct([n // b for n, b in zip(leaf.shape, block, strict=True)], leaf.dtype)

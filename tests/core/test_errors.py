@@ -129,7 +129,11 @@ MISTAKES = {
     "an integer loss": (estimate(fun=lambda p: 1), TypeError, "`fun` … returned a int … one real scalar"),
     "a complex loss": (estimate(fun=lambda p: 1j * loss_fn(p)), TypeError, "complex64[] … one real scalar"),
     "a pair": (estimate(fun=lambda p: (loss_fn(p), 1)), TypeError, "returned a tuple … has_aux=True"),
-    "a tuple for a list": (product([1.0], (1.0,)), ValueError, "`vector` is PyTreeDef((*,)), the parameters are"),
+    "a tuple for a list": (
+        product([1.0], (1.0,)),
+        ValueError,
+        "`vector` is PyTreeDef((*,)), and should be PyTreeDef([*])",
+    ),
     "a vector of fewer leaves": (product(PARAMS, FEWER), ValueError, "`vector['bias']` is absent"),
     # Keys and steps.
     "a seed": (estimate(key=0), TypeError, "`key` (=0) … jax.random.key(0)"),
