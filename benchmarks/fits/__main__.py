@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (ROOT / "benchmarks" / "records" / "fits.jsonl").write_text(path.read_text())
     for tables, images in folders:
         (tables / "fits.md").write_text(text)
-        report.picture(lines).savefig(images / "fits_rates.png", dpi=120, metadata={"Software": None})
+        if any(line["fit"] == report.PICTURED for line in lines):
+            report.picture(lines).savefig(images / "fits_rates.png", dpi=120, metadata={"Software": None})
 
 
 def _run(path: pathlib.Path, names: Sequence[str], gradients: int) -> None:

@@ -169,8 +169,8 @@ def _theophylline() -> Fit:
     return Fit("Theophylline, compartments", "Boeckmann, Sheiner, Beal 1994", loss_fn, **start, **batches)
 
 
-def _guide(title: str, source: str, model: Callable[[], None], size: Callable[[str], float]) -> Fit:
-    """NumPyro's mean-field guide, from the medians of the prior; ten draws for a gradient, 320 for the loss."""
+def _guide(title: str, source: str, model: Callable[[], None], size: Callable[[str], float], keys: int) -> Fit:
+    """NumPyro's mean-field guide, from the medians of the prior: ten draws for a gradient, ten a key for the loss."""
     guide = AutoNormal(model, init_loc_fn=init_to_median)
     svi = SVI(model, guide, numpyro.optim.Adam(1.0), Trace_ELBO(num_particles=10))
     start = svi.get_params(svi.init(jax.random.key(0)))
@@ -179,7 +179,7 @@ def _guide(title: str, source: str, model: Callable[[], None], size: Callable[[s
     def loss_fn(p: Params, keys: jax.Array) -> jax.Array:
         return jnp.mean(jax.lax.map(lambda key: svi.loss.loss(key, svi.constrain_fn(p), model, guide), keys))
 
-    batches = {"everything": jax.random.split(jax.random.key(1), 32), "batch_at": lambda key: key[None]}
+    batches = {"everything": jax.random.split(jax.random.key(1), keys), "batch_at": lambda key: key[None]}
     return Fit(title, source, loss_fn, **_start(unconstrained, **{name: size(name) for name in start}), **batches)
 
 
@@ -190,7 +190,10 @@ def _schools() -> Fit:
             theta = numpyro.sample("theta", dist.Normal(mu, tau))
             numpyro.sample("effects", dist.Normal(theta, _DATA["coaching_errors"]), obs=_DATA["coaching"])
 
-    return _guide("Eight schools, mean-field guide", "Rubin 1981", model, lambda name: 1.0 if "tau" in name else 10.0)
+    def size(name: str) -> float:
+        return 1.0 if "tau" in name else 10.0
+
+    return _guide("Eight schools, mean-field guide", "Rubin 1981", model, size, keys=1000)
 
 
 def _sleep() -> Fit:
@@ -212,7 +215,9 @@ def _sleep() -> Fit:
     def size(name: str) -> float:
         return 1.0 if name.startswith("sd") else 10.0 if "slope" in name else 100.0
 
-    return _guide("300 subjects without sleep, mean-field guide", "simulated after Bates et al. 2015", model, size)
+    return _guide(
+        "300 subjects without sleep, mean-field guide", "simulated after Bates et al. 2015", model, size, keys=32
+    )
 
 
 def _motorcycle() -> Fit:

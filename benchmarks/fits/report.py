@@ -72,8 +72,8 @@ def picture(lines: Sequence[Line]) -> Figure:
     figure = Figure(figsize=(6.0, 3.6), layout="constrained", facecolor="white")
     axes = figure.subplots()
     for name, label, color in ((rows.WIDE, "AdaHessian, equilibrated", "#0072B2"), (rows.ADAM, "Adam", "#D55E00")):
-        line = report.find(lines, fit=PICTURED, optimizer=name) or {"rates": []}
-        heights = np.clip(fractions(line), 1e-5, 10.0) if line["rates"] else []
+        line = report.find(lines, fit=PICTURED, optimizer=name)
+        heights = np.clip(fractions(line), 1e-5, 10.0)
         axes.plot(line["rates"], heights, "o-", color=color, label=label, linewidth=2.5)
     axes.axhline(GOOD, color="0.6", linestyle="--")
     axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss above the optimum, from 1")
