@@ -22,6 +22,7 @@ matrix: $(VENV)/test
 bench: $(VENV)/bench
 	$(RUN) -m benchmarks.cost
 	$(RUN) -m benchmarks.train
+	$(RUN) -m benchmarks.fits
 
 # Every picture of the documentation, and its table of combinations.
 figures: $(VENV)/test
