@@ -6,6 +6,8 @@ commands:
   large        the same as steps, at 1e7 and 1e8 parameters in few large leaves
   memory       temporary memory and operations of an estimate against its probes; states
   collectives  what data-parallel and fully sharded steps communicate on eight devices
+  accelerators what the compilers of a TPU v5e and of an H100 make of a step
+  pod          what a step of a large decoder needs on each of 256 TPU chips; an hour on two cores
 
 Each prints its tables and whether the project's targets hold, and writes the raw measurements as JSON lines.
 
@@ -41,6 +43,8 @@ COMMANDS = {  # the module, its models, and those of --quick
     "large": ("steps", ("1e7", "1e8"), ("1e6",)),
     "memory": ("memory", SMALL, SMALL[:1]),
     "collectives": ("collectives", ("net", "transformer", *SIGNS), ("net", *SIGNS[1:])),
+    "accelerators": ("accelerators", SMALL, SMALL[:1]),
+    "pod": ("pod", ("1.3e9", "7e9"), ("tiny",)),
 }
 PEERS = ("somax", "torch", "torch_optimizer", "pytorch_optimizer")
 
