@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test matrix bench figures docs clean
+.PHONY: demo test matrix accelerators accelerators-tpu accelerators-cuda bench figures docs clean
 
 demo: $(VENV)/demo
 	$(RUN) -m examples.digits_cnn
@@ -18,10 +18,26 @@ test: $(VENV)/test
 matrix: $(VENV)/test
 	$(RUN) tests/version_matrix.py
 
+# Compiled for a TPU v5e and for an H100, which need not be there: in .venv-tpu (1 GB) and .venv-cuda (6 GB).
+accelerators: accelerators-tpu accelerators-cuda
+
+accelerators-tpu: .venv-tpu/installed
+	ACCELERATOR=v5e .venv-tpu/bin/python -m pytest --confcutdir tests/accelerators tests/accelerators
+
+accelerators-cuda: .venv-cuda/installed
+	ACCELERATOR=H100 .venv-cuda/bin/python -m pytest --confcutdir tests/accelerators tests/accelerators
+
+.venv-%/installed: pyproject.toml
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --editable ".[accelerators-$*]" || \
+		{ echo "jax[$*] cannot be installed here: it has wheels for Linux alone, and Python 3.11 or newer."; exit 1; }
+	touch $@
+
 # Two hours on a machine that does nothing else.
 bench: $(VENV)/bench
 	$(RUN) -m benchmarks.cost
 	$(RUN) -m benchmarks.train
+	$(RUN) -m benchmarks.fits
 
 # Every picture of the documentation, and its table of combinations.
 figures: $(VENV)/test
@@ -40,4 +56,4 @@ $(VENV)/%: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .venv-tpu .venv-cuda out

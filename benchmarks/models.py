@@ -43,6 +43,12 @@ def batch_norm(x: jax.Array, norm: Any) -> jax.Array:
     return (x - mean) * jax.lax.rsqrt(var + 1e-5) * norm["scale"][None, None, None] + norm["bias"][None, None, None]
 
 
+def rms_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """A normalization by the root mean square, computed in float32."""
+    mean_square = jnp.mean(x.astype(jnp.float32) ** 2, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(mean_square + 1e-6).astype(x.dtype) * scale
+
+
 JAX = SimpleNamespace(
     tanh=jnp.tanh,
     relu=jax.nn.relu,

@@ -9,10 +9,9 @@ import numpy as np
 
 
 def as_number(name: str, value: Any, low: int = 0, high: float = math.inf, closed: bool = False) -> Any:
-    """`value`, a NumPy scalar as a Python number; raises unless low <= value < high (<= high if `closed`).
+    """`value`; raises unless low <= value < high (<= high if `closed`) or it is traced.
 
-    A NumPy scalar has a dtype, which would promote what it is multiplied with. Traced values, whose number nobody knows
-    yet, pass.
+    A NumPy scalar becomes a Python number: its dtype would promote what it is multiplied with.
     """
     if isinstance(value, jax.core.Tracer):
         return value

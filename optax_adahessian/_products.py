@@ -33,9 +33,8 @@ def hessian_vector_product(
     (Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 6(1), 1994).
 
     `fun` is a function of `params` alone that returns a real scalar. `params` are real floating-point arrays; `vector`
-    and the product have their structure, shapes and dtypes. `hvp` is "forward_over_reverse", a `jax.jvp` of the
-    gradient, or "reverse_over_reverse", for losses that forward mode cannot differentiate. Raises TypeError or
-    ValueError for what does not fit.
+    and the product have their structure, shapes and dtypes. `hvp` is that of `value_grad_and_hessian_diag`. Raises
+    TypeError or ValueError for what does not fit.
     """
     check_real_leaves("params", params)
     check_like("vector", vector, params)
@@ -72,9 +71,9 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
         is_array = isinstance(value, (float, jax.Array, np.ndarray, np.generic))
         if not is_array or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
             raise TypeError(
-                f"`{name}` must return one real scalar, and returned {_shown(value)}. Take the mean or the sum over the "
-                "batch. Of a pair (loss, aux) pass `has_aux=True` to `value_grad_and_hessian_diag`, or the loss alone "
-                "as `obj_fn=lambda p: loss_fn(p, batch)[0]`."
+                f"`{name}` must return one real scalar, and returned {_shown(value)}. Take the mean or the sum over "
+                "the batch. Of a pair (loss, aux) pass `has_aux=True` to `value_grad_and_hessian_diag`, or the loss "
+                "alone as `obj_fn=lambda p: loss_fn(p, batch)[0]`."
             )
         return value, aux
 

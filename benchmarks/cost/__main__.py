@@ -6,6 +6,8 @@ commands:
   large        the same as steps, at 1e7 and 1e8 parameters in few large leaves
   memory       temporary memory and operations of an estimate against its probes; states
   collectives  what data-parallel and fully sharded steps communicate on eight devices
+  accelerators what the compilers of a TPU v5e and of an H100 make of a step
+  pod          what a step of a large decoder needs on each of 256 TPU chips; an hour on two cores
 
 Each prints its tables and whether the project's targets hold, and writes the raw measurements as JSON lines.
 
@@ -28,7 +30,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import machine, report
+from benchmarks import machine, pages, report
 from benchmarks.timing import Plan
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -41,6 +43,8 @@ COMMANDS = {  # the module, its models, and those of --quick
     "large": ("steps", ("1e7", "1e8"), ("1e6",)),
     "memory": ("memory", SMALL, SMALL[:1]),
     "collectives": ("collectives", ("net", "transformer", *SIGNS), ("net", *SIGNS[1:])),
+    "accelerators": ("accelerators", SMALL, SMALL[:1]),
+    "pod": ("pod", ("1.3e9", "7e9"), ("tiny",)),
 }
 PEERS = ("somax", "torch", "torch_optimizer", "pytorch_optimizer")
 
@@ -62,7 +66,9 @@ def main(arguments: list[str] | None = None) -> None:
     parts = [f"{report.setting(run['machine'])}\n", *run["skipped"], module.tables(lines)]
     table.write_text("\n".join([*parts, report.target_table(module.targets(lines))]))
     print(table.read_text())
-    files = {record: "benchmarks/records", table: "docs/tables"}
+    files = {record: "benchmarks/records"}
+    if options.publish:
+        pages.publish({table.stem: table.read_text()})
     if options.command == "steps":
         files[picture := options.out / "cost_intervals.png"] = "docs/images"
         module.draw(lines).savefig(picture, dpi=120, metadata={"Software": None})
@@ -100,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="the smaller models, and few short rounds")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
     parser.add_argument("--from", dest="earlier", type=pathlib.Path, help="the record of an earlier run, to draw again")
-    parser.add_argument("--publish", action="store_true", help="copies record, tables and pictures into the project")
+    parser.add_argument("--publish", action="store_true", help="writes record, tables and pictures into the project")
     return parser
 
 

@@ -1,7 +1,5 @@
 """What a step communicates on eight devices, counted from the text of its program."""
 
-import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,25 +14,11 @@ from tqdm import tqdm
 import optax_adahessian as oah
 from benchmarks import models
 from benchmarks.cost.optimizers import KEY, RATE, adahessian, train_step
-from benchmarks.programs import compile_program, tree_bytes
+from benchmarks.programs import COLLECTIVES, collectives, compile_program, tree_bytes
 from benchmarks.report import Line, Target, markdown
 from benchmarks.timing import Plan
 
 AXIS = "data"
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-_COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(?:-start)?\(")
-_SHAPE = re.compile(r"\b(?:pred|[a-z]+(\d+))\[([\d,]*)\]")
-
-
-def count(text: str) -> dict[str, list[int]]:
-    """For each kind of collective operation in a program, how many there are, and their bytes."""
-    found = {kind: [0, 0] for kind in KINDS}
-    for results, kind in _COLLECTIVE.findall(text):
-        found[kind][0] += 1
-        for bits, dims in _SHAPE.findall(results):
-            parts = jax.device_count() if kind == "reduce-scatter" else 1  # its result is one device's part
-            found[kind][1] += parts * int(bits or 8) // 8 * math.prod(map(int, re.findall(r"\d+", dims)))
-    return found
 
 
 def net() -> models.Problem:
@@ -61,7 +45,9 @@ def measure(names: Sequence[str], keep: Callable[[str], bool], plan: Plan) -> It
             problem = net() if name == "net" else models.transformer(batch_size=jax.device_count())
             params, programs = problem.params, step_texts(problem, mesh)
         for row in tqdm([row for row in programs if keep(row)], desc=name, leave=False):
-            yield {"model": name, "row": row, "parameter_bytes": tree_bytes(params), **count(programs[row]())}
+            yield {"model": name, "row": row, "parameter_bytes": tree_bytes(params)} | collectives(
+                programs[row](), mesh.size
+            )
 
 
 def step_texts(problem: models.Problem, mesh: Mesh) -> dict[str, Callable[[], str]]:
@@ -124,14 +110,16 @@ def tables(lines: Sequence[Line]) -> str:
         return f"{found[0]} ({found[1] / size:.2f})" if found[0] else "-"
 
     names = [f"{line['model']}: {line['row']}" for line in lines]
-    cells = [[cell(line[kind], line["parameter_bytes"]) for kind in KINDS] for line in lines]
-    header = ["operations (bytes in units of the parameters)", *KINDS]
+    cells = [[cell(line[kind], line["parameter_bytes"]) for kind in COLLECTIVES] for line in lines]
+    header = ["operations (bytes in units of the parameters)", *COLLECTIVES]
     return markdown(header, [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
 def targets(lines: Sequence[Line]) -> list[Target]:
     """Signs need no communication, and no step permutes."""
     signs = [line for line in lines if line["model"].startswith("signs")]
-    found = [Target(f"{line['model']}: collectives", sum(line[kind][0] for kind in KINDS), 0, 0) for line in signs]
+    found = [
+        Target(f"{line['model']}: collectives", sum(line[kind][0] for kind in COLLECTIVES), 0, 0) for line in signs
+    ]
     permutes = sum(line["collective-permute"][0] for line in lines)
     return [*found, Target("collective-permutes in all", permutes, 0, 0)]

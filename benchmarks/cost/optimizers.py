@@ -17,6 +17,7 @@ KEY = jax.random.key(0)
 ADAMW, TORCH_ADAMW, PLAIN = "optax.adamw", "torch.optim.AdamW", "ours, no estimate"
 CLIPPED = "optax.adamw after clip_by_global_norm"  # it also needs the whole gradient before the first update
 MOMENTUM = "ours after adaptive_nesterov, "
+EQUILIBRATED = "ours, equilibrated"
 
 
 class Method(NamedTuple):
@@ -43,13 +44,16 @@ def adahessian(momentum: bool = False, **options: Any) -> optax.GradientTransfor
     return optax.chain(*first, oah.adahessian(RATE, **options), optax.clip(0.01))
 
 
-def train_step(loss_fn: Any, tx: Any, feed: str | None = None, **options: Any) -> Callable[..., Any]:
+def train_step(
+    loss_fn: Any, tx: Any, feed: str | None = None, equilibrate: bool = False, **options: Any
+) -> Callable[..., Any]:
     """A step that feeds `update` with curvature as "hessian_diag" or "obj_fn", or not at all."""
     estimate = oah.value_grad_and_hessian_diag(loss_fn, **options)
 
     def step(params: Any, state: Any, key: jax.Array | None, batch: Any) -> tuple[Any, Any, jax.Array]:
         if feed == "hessian_diag":
-            loss, grads, hessian_diag = estimate(key, params, batch)
+            scale = oah.probe_scale(state, params) if equilibrate else None
+            loss, grads, hessian_diag = estimate(key, params, batch, probe_scale=scale)
             extra = {"hessian_diag": hessian_diag}
         else:
             loss, grads = jax.value_and_grad(loss_fn)(params, batch)
@@ -75,6 +79,9 @@ def methods(problem: Problem) -> dict[str, Method]:
         MOMENTUM + "no estimate": method(momentum, "hessian_diag"),
         **{f"{MOMENTUM}interval {k}": method(momentum, "hessian_diag", k, keyed=True) for k in (1, 10)},
     }
+    equilibrated = oah.adahessian(RATE, b2=0.95, eps=0.0, weight_decay=DECAY)
+    step = train_step(problem.loss_fn, equilibrated, "hessian_diag", equilibrate=True)
+    found[EQUILIBRATED] = Method(equilibrated.init, step, keyed=True)
     for k in (1, 10):  # no dense start: the steady state from the first step
         found[f"ours, obj_fn, interval {k}"] = method(adahessian(update_interval=k, dense_start=0), "obj_fn", k)
     for k in (1, 10):

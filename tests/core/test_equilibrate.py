@@ -201,6 +201,15 @@ def test_scales_of_parameters_of_any_precision(dtype):
         np.testing.assert_allclose(diag.astype(float), [1e-3, 1.0, 1e3], rtol=3 * float(jnp.finfo(dtype).eps))
 
 
+@pytest.mark.parametrize("others", [{}, {"w": jnp.ones(2)}])
+def test_an_empty_leaf_in_float16_has_no_say_in_the_common_factor(others):
+    w = {"empty": jnp.zeros((0, 3), jnp.float16), **others}
+    loss = lambda p: sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(p))
+    scale = jax.tree.map(lambda p: jnp.full(p.shape, 1e6), w)
+    diag = oah.value_grad_and_hessian_diag(loss)(KEY, w, probe_scale=scale)[2]
+    chex.assert_trees_all_equal(diag, jax.tree.map(lambda p: 2 * jnp.ones_like(p), w))
+
+
 def test_without_a_key_scales_are_ignored():
     estimate = oah.value_grad_and_hessian_diag(lambda w: jnp.sum(w**2))
     assert estimate(None, jnp.ones(2), probe_scale="anything")[2] is None

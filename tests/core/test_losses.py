@@ -158,6 +158,13 @@ def test_the_note_names_the_switch_and_the_switch_helps(call, transform):
     chex.assert_tree_all_finite(run("reverse_over_reverse"))
 
 
+def test_the_note_is_there_if_the_key_alone_is_traced():
+    estimate = oah.value_grad_and_hessian_diag(loss_of(nested))
+    with pytest.raises(TypeError) as raised:
+        jax.jit(lambda key: estimate(key, W))(FIRST)
+    assert "Pass `hvp='reverse_over_reverse'`" in notes_of(raised)
+
+
 def test_an_adjoint_of_a_differential_equation_gets_the_note():
     estimate = lambda hvp: jax.jit(oah.value_grad_and_hessian_diag(loss_of(decay), hvp=hvp))(FIRST, W)
     with pytest.raises(TypeError, match="forward-mode autodiff") as raised:
