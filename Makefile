@@ -37,6 +37,7 @@ accelerators-cuda: .venv-cuda/installed
 bench: $(VENV)/bench
 	$(RUN) -m benchmarks.cost
 	$(RUN) -m benchmarks.train
+	$(RUN) -m benchmarks.fits
 
 # Every picture of the documentation, and its table of combinations.
 figures: $(VENV)/test

@@ -19,7 +19,7 @@ version = release = optax_adahessian.__version__
 extensions = ["mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["figures", "tables"]
+exclude_patterns = ["figures"]
 
 default_role = "py:obj"  # a link where the name is known, code where it is not: the docstrings write `name`
 highlight_language = "text"  # of blocks that name none: what a program prints
@@ -44,10 +44,13 @@ html_show_sphinx = False
 html_show_copyright = False
 
 
-def link_to_pages(app, path, parent, text) -> None:
-    """The project's own CHANGELOG.md and CONTRIBUTING.md are pages here: links between them lead to these."""
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
-        text[0] = text[0].replace(f"]({name})", f"]({name.lower()})")
+def show_linked_file(app, docname, source) -> None:
+    """A page that is a link to one of the project's own files is that file on the site."""
+    if link := re.fullmatch(r"\[.*\]\((\.\./\w+\.md)\)\n", source[0]):
+        source[0] = (app.srcdir / link[1]).read_text()
+        app.env.note_dependency(link[1])
+        for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+            source[0] = source[0].replace(f"]({name})", f"]({name.lower()})")
 
 
 # The longest first: the others contain the last.
@@ -71,6 +74,6 @@ def let_long_names_break(app, pagename, templatename, context, doctree) -> None:
 
 
 def setup(app) -> None:
-    app.connect("include-read", link_to_pages)
+    app.connect("source-read", show_linked_file)
     app.connect("autodoc-process-signature", shorten_types)
     app.connect("html-page-context", let_long_names_break)

@@ -12,6 +12,7 @@ import optax
 
 from optax_adahessian._errors import as_number, check_real_leaves, check_type
 from optax_adahessian._feed import Feed, feed
+from optax_adahessian._momentum import moving_average
 from optax_adahessian._spatial_average import SpatialAverage, block_expand, block_mean
 from optax_adahessian._state import UNKNOWN, ScaleByAdaHessianState, check_state, flat
 
@@ -32,7 +33,7 @@ def adahessian(
     hessian_diagonal_fn: optax.GradientTransformation | None = None,
     equilibrate: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The AdaHessian optimizer, with the rule and the defaults of the paper.
+    r"""The AdaHessian optimizer, with the rule and the defaults of the paper (Yao et al., AAAI 2021, arXiv 2006.00719).
 
     With the gradient :math:`g_t`, an estimate :math:`h_t` of the Hessian's diagonal, and the block mean
     :math:`d_t = \overline{|h_t|}` of `spatial_average`,
@@ -43,60 +44,45 @@ def adahessian(
         \nu_t &= \beta_2 \nu_{t-1} + (1 - \beta_2) d_t^2 \\
         w_t &= w_{t-1} - \alpha_t \left( \frac{\hat\mu_t}{\hat\nu_t^{k/2} + \varepsilon} + \lambda w_{t-1} \right)
 
-    where the hats divide by :math:`1 - \beta^t`, t from 1. The absolute value is taken before the block mean, as in
-    the official code. An estimate counts for all D steps since the last one, with weight :math:`1 - \beta_2^D`, so
-    :math:`\beta_2` keeps its meaning per step whatever the interval. The state holds :math:`\hat\nu_t`.
+    where the hats divide by :math:`1 - \beta^t`, t from 1. An estimate counts for all D steps since the last one, with
+    weight :math:`1 - \beta_2^D`.
 
     `update` takes the curvature in one of two ways. ``hessian_diag`` is an estimate from
-    `value_grad_and_hessian_diag`, made in one pass with value and gradient; ``hessian_diag=None`` is a step without a
-    new estimate. ``obj_fn`` is the loss as a function of the parameters alone, from which `update` estimates if
-    ``refresh_due(count, update_interval, dense_start)``; ``value_fn``, its name in Optax's line searches, also serves.
-    Other extra arguments are ignored. Call the step inside `jax.jit`.
-
-    With n probes and blocks of one, :math:`\hat\nu_t` tends to :math:`H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2`.
-    So more probes, larger blocks and separate probes on each device also change the effective learning rate.
+    `value_grad_and_hessian_diag`, or None for a step without a new one. ``obj_fn`` (or ``value_fn``, as in Optax's line
+    searches) is the loss as a function of the parameters alone, from which `update` estimates if
+    ``refresh_due(count, update_interval, dense_start)``. Other extra arguments are ignored. Call it inside `jax.jit`.
 
     For networks start with
-    ``optax.chain(adaptive_nesterov(), adahessian(0.15, b1=0, b2=0.98, eps=1e-8), optax.clip(0.01))``. For models whose
-    parameters have units, start with ``adahessian(schedule, b2=0.95, eps=0.0, equilibrate=True)``, where the schedule
-    warms up to a rate near 0.7 and decays to 0.
+    ``optax.chain(adaptive_nesterov(), adahessian(0.15, b1=0, b2=0.98, eps=1e-8), optax.clip(0.01))``. For parameters
+    with units use ``adahessian(schedule, b2=0.95, eps=0.0, equilibrate=True)``: warm up to a rate near 0.7, decay to 0.
 
     A block whose estimate is not finite keeps its average. One without any finite estimate so far makes no step, apart
-    from weight decay. With ``eps=0``, one whose curvature is exactly 0 makes no step either. An entry whose first
-    moment is not finite gets the update NaN, as in `optax.adam`.
+    from weight decay, and with ``eps=0`` neither does one whose curvature is exactly 0. An entry whose first moment is
+    not finite gets the update NaN, as in `optax.adam`.
 
     Args:
       learning_rate: a number or an Optax schedule; it has no unit if ``hessian_power=1``, where 1 is Newton's step.
-      b1: decay of the first moment, per step. With the Python number 0 no first moment is stored.
-      b2: decay of the second moment, per step.
-      eps: added to the denominator, outside of the root and of the power. It has the unit of the curvature (for k = 1),
-        which scales with the loss: 1e-8 suits a mean over tokens.
+      b1, b2: decays of the moments, per step. With ``b1=0``, as a Python number, no first moment is stored.
+      eps: added to the denominator. It has the unit of the curvature to the power k, and so scales with the loss.
       hessian_power: k in [0, 1]; 1 is the paper's, 0 is momentum alone.
-      weight_decay: decoupled, multiplied by the learning rate: a number or a schedule, as in `optax.adamw`.
-      mask: where to decay, as in `optax.adamw`: a pytree of bools, or a function of the parameters that returns one.
+      weight_decay, mask: decoupled decay, a number or a schedule, and where it acts, as in `optax.adamw`.
       spatial_average: which entries share one second moment, see `SpatialAverage`.
       update_interval: steps between estimates from `obj_fn`. An interval above 1 needs a `lax.cond`, in which
         convolutions run 10 to 30 times slower on the CPU: there prefer `hessian_diag`.
       dense_start: the first steps, which estimate from `obj_fn` whatever the interval.
-      mu_dtype: dtype of the first moment; that of the parameters by default.
-      hessian_diagonal_fn: the estimator behind `obj_fn`, a transformation whose update returns the diagonal;
-        `hutchinson` by default. It is given all extra arguments of `update`.
+      mu_dtype: dtype of the first moment; by default that of the parameters.
+      hessian_diagonal_fn: the estimator behind `obj_fn`, a transformation like `hutchinson`, the default.
       equilibrate: draw the probes of `obj_fn` in the parameters' own units, see `probe_scale`.
 
-    Raises:
-      TypeError, ValueError: for an argument out of its range (traced values pass), or a diagonal that does not fit.
+    Raises TypeError or ValueError for an argument out of its range, unless traced, or a diagonal that does not fit.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adahessian as oah
       >>> loss_fn = lambda w: jnp.sum(jnp.array([1.0, 100.0]) * (w - 3.0) ** 2)
-      >>> tx = oah.adahessian(learning_rate=1.0, b1=0, eps=0.0)
-      >>> params = jnp.zeros(2)
+      >>> tx, params = oah.adahessian(learning_rate=1.0, b1=0, eps=0.0), jnp.zeros(2)
       >>> updates, state = tx.update(jax.grad(loss_fn)(params), tx.init(params), params, obj_fn=loss_fn)
       >>> [float(w) for w in optax.apply_updates(params, updates)]
       [3.0, 3.0]
-
-    Reference:
-      Yao et al., "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine Learning", AAAI 2021, arXiv 2006.00719.
     """
     if not callable(weight_decay):
         weight_decay = as_number("weight_decay", weight_decay)
@@ -180,9 +166,13 @@ def scale_by_curvature(
         )
 
     def fold(state: ScaleByAdaHessianState, hessian_diag: Any) -> ScaleByAdaHessianState:
+        def curvature(block: tuple[int, ...], h: jax.Array) -> jax.Array:
+            h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
+            return block_mean(h if spatial_average.signed else jnp.abs(h), block)
+
         count = optax.safe_increment(state.count)
         weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
-        curvatures = spatial_average.map(functools.partial(_curvature, spatial_average.signed), hessian_diag)
+        curvatures = spatial_average.map(curvature, hessian_diag)
         finite = [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)]
         return state._replace(
             last_estimate=count,
@@ -199,25 +189,19 @@ def scale_by_curvature(
         # Without the first moment, of which a `lax.cond` would make a copy.
         state = feed.fold_estimate(fold, state._replace(mu=None), updates, params, extra_args)
         count = optax.safe_increment(state.count)
-        moments = jax.tree.map(functools.partial(first_moment, b1), updates, mu) if has_momentum else updates
-        weight = _ema_weight(b1, count, state.nu) if has_momentum else None
+        moments: Any = updates
+        weight: Any = 1
+        if has_momentum:
+            moments = jax.tree.map(functools.partial(moving_average, b1), updates, mu)
+            weight = _ema_weight(b1, count, state.nu)
+            mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, mu)
 
         def step(block: tuple[int, ...], g: jax.Array, m: jax.Array, nu: jax.Array) -> jax.Array:
-            m = m if weight is None else m / weight.astype(m.dtype)
-            return direction(m, block_expand(nu, block, g)).astype(g.dtype)
+            return direction(m / jnp.asarray(weight, m.dtype), block_expand(nu, block, g)).astype(g.dtype)
 
-        directions = spatial_average.map(step, updates, moments, state.nu)
-        mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, mu) if has_momentum else None
-        return directions, state._replace(count=count, mu=mu)
+        return spatial_average.map(step, updates, moments, state.nu), state._replace(count=count, mu=mu)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def first_moment(b1: Any, g: jax.Array, mu: jax.Array) -> jax.Array:
-    """``b1 mu + (1 - b1) g``, in at least float32: not yet rounded to the dtype that it is stored in."""
-    dtype = jnp.promote_types(g.dtype, jnp.float32)
-    decay = b1.astype(dtype) if isinstance(b1, jax.Array) else b1
-    return decay * mu.astype(dtype) + (1 - decay) * g.astype(dtype)
 
 
 def second_moment(weight: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
@@ -235,12 +219,6 @@ def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> 
     denominator = jnp.where(nu > jnp.where(jnp.asarray(eps) > 0, UNKNOWN, least), root**hessian_power + eps, jnp.inf)
     # An infinite step would leave a clip as one of the clip's length, for ever.
     return jnp.where(jnp.isfinite(mu), mu / denominator, jnp.nan)
-
-
-def _curvature(signed: bool, block: tuple[int, ...], h: jax.Array) -> jax.Array:
-    """The block mean of |h| (of h if `signed`), in at least float32."""
-    h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
-    return block_mean(h if signed else jnp.abs(h), block)
 
 
 def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:

@@ -6,6 +6,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from optax_adahessian.analysis.arguments import parse
+from optax_adahessian.analysis.commands import run
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; wrong input ends with a message on stderr and exit status 2.
@@ -16,12 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if argv is None:
         _let_signals_end_the_program()
         argv = sys.argv[1:]
-    from optax_adahessian.analysis.arguments import parse
-
     options = parse(argv)
-    # After the arguments are known to be right: this imports JAX, which takes most of a second.
-    from optax_adahessian.analysis.commands import run
-
     try:
         print(run(options), flush=True)
     except (OSError, TypeError, ValueError) as error:
@@ -30,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _let_signals_end_the_program() -> None:
-    """Python's own handlers raise exceptions, which show a traceback, and which an import or a callback can swallow."""
+    """Python's own handlers raise exceptions, which show a traceback, and which a callback can swallow."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a program in the background ignores it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "SIGPIPE"):  # Windows has none

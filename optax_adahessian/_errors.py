@@ -9,10 +9,9 @@ import numpy as np
 
 
 def as_number(name: str, value: Any, low: int = 0, high: float = math.inf, closed: bool = False) -> Any:
-    """`value`, a NumPy scalar as a Python number; raises unless low <= value < high (<= high if `closed`).
+    """`value`; raises unless low <= value < high (<= high if `closed`) or it is traced.
 
-    A NumPy scalar has a dtype, which would promote what it is multiplied with. Traced values, whose number nobody knows
-    yet, pass.
+    A NumPy scalar becomes a Python number: its dtype would promote what it is multiplied with.
     """
     if isinstance(value, jax.core.Tracer):
         return value
@@ -52,15 +51,15 @@ def check_real_leaves(name: str, tree: Any) -> None:
             )
 
 
-def check_like(name: str, tree: Any, params: Any) -> None:
-    """Raises unless `tree` has the structure and the shapes of `params`; names the first leaf that differs."""
-    both = [jax.tree_util.tree_leaves_with_path(t) for t in (tree, params)]
+def check_like(name: str, tree: Any, like: Any, other: str = "the parameter", remedy: str = "") -> None:
+    """Raises unless `tree` has the structure and the shapes of `like`; names the first leaf that differs."""
+    both = [jax.tree_util.tree_leaves_with_path(t) for t in (tree, like)]
     given, expected = ({jax.tree_util.keystr(path): f"of shape {np.shape(x)}" for path, x in t} for t in both)
-    rule = f"`{name}` must have the structure and the shapes of the parameters."
+    remedy = remedy or f"`{name}` must have the structure and the shapes of the parameters."
     for path in [*expected, *given]:
-        mine, other = given.get(path, "absent"), expected.get(path, "absent")
-        if mine != other:
-            raise ValueError(f"`{name}{path}` is {mine}, the parameter is {other}. {rule}")
-    structures: list[Any] = [jax.tree.structure(t) for t in (tree, params)]
+        mine, its = given.get(path, "absent"), expected.get(path, "absent")
+        if mine != its:
+            raise ValueError(f"`{name}{path}` is {mine}, {other} is {its}. {remedy}")
+    structures: list[Any] = [jax.tree.structure(t) for t in (tree, like)]
     if structures[0] != structures[1]:
-        raise ValueError(f"`{name}` is {structures[0]}, the parameters are {structures[1]}. {rule}")
+        raise ValueError(f"`{name}` is {structures[0]}, and should be {structures[1]}. {remedy}")

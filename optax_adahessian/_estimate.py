@@ -30,41 +30,35 @@ def value_grad_and_hessian_diag(
         h = \frac{1}{n} \sum_{k=1}^{n} z_k \odot H z_k, \qquad z_k \sim \{-1, +1\}^d,
         \qquad \mathrm{E}[h] = \mathrm{diag}(H), \qquad \mathrm{Var}[h_i] = \frac{1}{n} \sum_{j \neq i} H_{ij}^2
 
-    The estimate is unbiased, since :math:`\mathrm{E}[z_i z_j]` is 1 for i = j and 0 otherwise, and exact where H is
-    diagonal (Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57, 2007). With
-    one probe the pass costs about three gradients; each further probe costs two more.
+    It is unbiased, since :math:`\mathrm{E}[z_i z_j]` is 1 for i = j and 0 otherwise, and exact where H is diagonal
+    (Bekas, Kokiopoulou, Saad, "An estimator for the diagonal of a matrix", Appl. Numer. Math. 57, 2007). The pass costs
+    about three gradients, and two more for each further probe.
 
     Args:
-      fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar; with `has_aux` a pair (loss, aux).
-      has_aux: whether `fun` returns auxiliary output, as in `jax.value_and_grad`.
+      fun: the loss, ``fun(params, *args, **kwargs)``, a real scalar.
+      has_aux: whether `fun` returns a pair (loss, aux), as in `jax.value_and_grad`.
       num_probes: n. Several share one linearization, held in memory. Up to 8 are unrolled, more run in a loop.
       axis_name: a mapped axis (or several) over which the parameters are replicated and the batch is split. Loss,
-        gradient and diagonal are averaged over it. The same key on every replica is one shared probe; one from
-        `jax.random.fold_in(key, jax.lax.axis_index(axis_name))` gives each its own, the variance of as many probes,
-        and another expected denominator. A loss that itself averages over the axis needs the shared probe.
+        gradient and diagonal are averaged over it. The same key on every replica is one shared probe, which a loss that
+        itself averages over the axis needs; ``fold_in(key, jax.lax.axis_index(axis_name))`` draws one on each.
       hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot differentiate, such
         as a `jax.custom_vjp` whose backward rule calls another one.
 
     Returns:
-      A function ``estimate(key, params, *args, probe_scale=None, **kwargs)`` that returns ``(loss, grads,
-      hessian_diag)``, with `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is each replica's own. Gradient and
-      diagonal have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None and the
-      program is that of `jax.value_and_grad`. Call it inside `jax.jit`.
+      A function ``estimate(key, params, *args, probe_scale=None, **kwargs)``, to be called inside `jax.jit`. It returns
+      ``(loss, grads, hessian_diag)``, with `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is each replica's own.
+      Gradient and diagonal have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None,
+      as in `jax.value_and_grad`. For `probe_scale`, of which only ratios matter, see `optax_adahessian.probe_scale`.
 
-      `probe_scale` is a tree of positive numbers like `params`, see `oah.probe_scale`: the probe is ``s * z``, and the
-      estimate ``z * H (s * z) / s``. It stays unbiased, with the variance
-      :math:`\frac1n \sum_{j \neq i} H_{ij}^2 s_j^2 / s_i^2`. A common factor of all scales changes nothing.
-
-    Raises:
-      TypeError, ValueError: for bad arguments, leaves that are not real, or parameters that vary over `axis_name`. If
-        `fun` cannot be differentiated twice, JAX's own error, with a note if "reverse_over_reverse" can do it.
+    Raises TypeError or ValueError for bad arguments, leaves that are not real, and parameters that vary over the axis.
+    If `fun` cannot be differentiated twice, JAX's error passes, with a note if "reverse_over_reverse" can do it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_adahessian as oah
       >>> estimate = jax.jit(oah.value_grad_and_hessian_diag(lambda w, x: jnp.sum(x * w**2)))
-      >>> loss, grads, diag = estimate(jax.random.key(0), jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))
-      >>> float(loss), [float(g) for g in grads], [float(h) for h in diag]
-      (19.0, [6.0, 16.0], [6.0, 8.0])
+      >>> _, grads, diag = estimate(jax.random.key(0), jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))
+      >>> [float(g) for g in grads], [float(h) for h in diag]
+      ([6.0, 16.0], [6.0, 8.0])
     """
     num_probes = as_integer("num_probes", num_probes, minimum=1)
 
@@ -95,49 +89,43 @@ def _one_replica(
     def probe(i: Any) -> Any:
         signs = rademacher_like(jax.random.fold_in(key, i), params)
         check_separate_signs(params, signs, axis_name)
-        z = signs if scale is None else jax.tree.map(jnp.multiply, signs, scale)
-        return per_replica(z, axis_name)
+        return per_replica(signs if scale is None else jax.tree.map(jnp.multiply, signs, scale), axis_name)
 
-    def differentiate(mode: HvpMode, own_params: Any) -> tuple[Any, Any, Any]:
-        first = probe(0)
-        value_and_aux, grads, product, multiply = gradient_and_product(loss, own_params, first, mode, num_probes > 1)
+    def differentiate(mode: HvpMode, own_params: Any, z: Any) -> tuple[Any, Any, Any]:
+        value_and_aux, grads, product, multiply = gradient_and_product(loss, own_params, z, mode, num_probes > 1)
 
         def add_probe(i: Any, total: Any) -> Any:
             z = probe(i)
             return jax.tree.map(jnp.add, total, _entries(multiply(z), z))
 
-        total = _entries(product, first)  # outside of the loop, which keeps the dtypes and shardings it starts with
+        total = _entries(product, z)  # outside of the loop, which keeps the dtypes and shardings it starts with
         if num_probes <= _MOST_UNROLLED:
             for i in range(1, num_probes):
                 total = add_probe(i, total)
         else:
             total = jax.lax.fori_loop(1, num_probes, add_probe, total)
-        diag = jax.tree.map(lambda t, p: (t / num_probes).astype(p.dtype), total, own_params)
-        return value_and_aux, grads, diag
+        return value_and_aux, grads, jax.tree.map(lambda t, p: (t / num_probes).astype(p.dtype), total, own_params)
 
-    return with_advice(differentiate, hvp, own_params)
+    return with_advice(differentiate, hvp, own_params, probe(0))
 
 
 def _entries(product: Any, probe: Any) -> Any:
-    """``(Hz)_i / z_i`` in at least float32, in which probes are summed; for signs the same as ``z_i (Hz)_i``."""
-
-    def divide(x: jax.Array, z: jax.Array) -> jax.Array:
-        dtype = jnp.promote_types(x.dtype, jnp.float32)
-        return x.astype(dtype) / z.astype(dtype)
-
-    return jax.tree.map(divide, product, probe)
+    """``(Hz)_i / z_i``, for signs the same as ``z_i (Hz)_i``, in at least float32, in which probes are summed."""
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))  # noqa: E731
+    return jax.tree.map(lambda x, z: wide(x) / wide(z), product, probe)
 
 
 def _fitting_scale(probe_scale: Any, params: Any) -> Any:
     """`probe_scale` in the dtypes of the parameters, and in the range of float16 if one has it."""
     check_real_leaves("probe_scale", probe_scale)
     check_like("probe_scale", probe_scale, params)
-    scales, dtypes = jax.tree.map(jnp.asarray, probe_scale), [p.dtype for p in jax.tree.leaves(params)]
-    if jnp.float16 in dtypes:  # only ratios matter: the geometric middle becomes 1
-        filled = [s for s in jax.tree.leaves(scales) if s.size]
-        least, most = jnp.min(jnp.stack([*map(jnp.min, filled)])), jnp.max(jnp.stack([*map(jnp.max, filled)]))
-        limits = jnp.finfo(jnp.float16)
-        scales = jax.tree.map(lambda s: jnp.clip(s / jnp.sqrt(least) / jnp.sqrt(most), limits.tiny, limits.max), scales)
+    scales = jax.tree.map(jnp.asarray, probe_scale)
+    if any(p.dtype == jnp.float16 for p in jax.tree.leaves(params)):
+        # Only ratios matter: the geometric middle becomes 1.
+        least = jnp.min(jnp.stack([jnp.min(s, initial=jnp.inf) for s in jax.tree.leaves(scales)]))
+        most = jnp.max(jnp.stack([jnp.max(s, initial=0) for s in jax.tree.leaves(scales)]))
+        low, high = float(jnp.finfo(jnp.float16).tiny), float(jnp.finfo(jnp.float16).max)
+        scales = jax.tree.map(lambda s: jnp.clip(s / jnp.sqrt(least) / jnp.sqrt(most), low, high), scales)
     return jax.tree.map(lambda s, p: s.astype(p.dtype), scales, params)
 
 
@@ -156,20 +144,11 @@ def hutchinson(
     estimator, so that either serves as the `hessian_diagonal_fn` of `adahessian` and of `optax.contrib.sophia`. The
     n-th estimate draws from ``fold_in(key, n)``: under `jax.vmap`, give each member of an ensemble its own key.
 
-    `key` is a seed or a random key. `obj_fn` is a function of `params` alone that returns a real scalar; with
-    `axis_name`, the loss of one replica. `update` also takes `probe_scale`. See `value_grad_and_hessian_diag` for the
-    other arguments and the errors.
-
-    Example:
-      >>> import jax.numpy as jnp, optax, optax_adahessian as oah
-      >>> tx = optax.contrib.sophia(0.01, hessian_diagonal_fn=oah.hutchinson(num_probes=4, key=1))
-      >>> params = jnp.array([1.0, 2.0])
-      >>> _, state = tx.update(params, tx.init(params), params, obj_fn=lambda w: jnp.sum(w**4))
+    `key` is a seed or a random key. `fun` is a function of `params` alone that returns a real scalar. `update` also
+    takes `probe_scale`. See `value_grad_and_hessian_diag` for the other arguments and the errors.
     """
     num_probes = as_integer("num_probes", num_probes, minimum=1)
-    if isinstance(key, (int, np.integer)):
-        key = int(key)
-    else:
+    if not isinstance(key, (int, np.integer)):
         check_key("key", key)
 
     def init_fn(params: optax.Params) -> HutchinsonState:
@@ -182,7 +161,8 @@ def hutchinson(
         if params is None:
             raise ValueError("`params` (=None) must be given: the Hessian is taken at them. Pass them to `update`.")
         # A key made here and not above: importing or building an optimizer must not start JAX's runtime.
-        draw_key = jax.random.fold_in(jax.random.key(key) if isinstance(key, int) else key, state.draws)
+        own_key = jax.random.key(int(key)) if isinstance(key, (int, np.integer)) else key
+        draw_key = jax.random.fold_in(own_key, state.draws)
         _, _, diag = _one_replica(loss, draw_key, params, probe_scale, num_probes, axis_name, hvp)
         diag = diag if axis_name is None else jax.lax.pmean(diag, axis_name)
         return diag, HutchinsonState(draws=optax.safe_increment(state.draws))
@@ -196,15 +176,10 @@ def is_due(step: Any, update_interval: Any, dense_start: Any) -> Any:
 
 
 def refresh_due(step: int, update_interval: int, dense_start: int = 10) -> bool:
-    """Whether a step estimates the Hessian diagonal: ``step < dense_start or step % update_interval == 0``.
+    """Whether a step, counted from 0, estimates the diagonal: ``step < dense_start or step % update_interval == 0``.
 
-    `step` counts from 0, and must be known outside of `jax.jit`. Without the dense start one noisy sample would be the
-    whole denominator of the first `update_interval` steps.
-
-    Example:
-      >>> import optax_adahessian as oah
-      >>> [step for step in range(40) if oah.refresh_due(step, update_interval=15, dense_start=3)]
-      [0, 1, 2, 15, 30]
+    Without the dense start the whole denominator of the first `update_interval` steps would be one noisy sample.
+    A traced `step` raises TypeError.
     """
     update_interval = as_integer("update_interval", update_interval, minimum=1)
     dense_start = as_integer("dense_start", dense_start, minimum=0)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from optax_adahessian._errors import as_integer, check_like, check_real_leaves, check_type
@@ -16,8 +17,6 @@ _ONE_FEED = (
     "`loss, grads, hessian_diag = value_grad_and_hessian_diag(loss_fn)(key, params, batch)`."
 )
 
-Fold = Callable[[ScaleByAdaHessianState, Any], ScaleByAdaHessianState]  # (state, diagonal) -> state
-
 
 class Feed(NamedTuple):
     """What a rule asks for curvature."""
@@ -27,19 +26,20 @@ class Feed(NamedTuple):
 
 
 def feed(
-    hessian_diagonal_fn: optax.GradientTransformation | None, update_interval: Any, dense_start: Any, equilibrate: bool
+    hessian_diagonal_fn: optax.GradientTransformation | None = None,
+    update_interval: Any = 1,
+    dense_start: Any = 10,
+    equilibrate: bool = False,
 ) -> Feed:
-    """A feed of `hessian_diag`, or of `obj_fn` by an estimator on the steps of `update_interval` and `dense_start`.
-
-    Its state is that after `fold` has taken in this step's estimate, or the same state on a step without one.
-    """
+    """A feed of `hessian_diag`, or of `obj_fn` by an estimator on the steps of `update_interval` and `dense_start`."""
     update_interval = as_integer("update_interval", update_interval, minimum=1)
     dense_start = as_integer("dense_start", dense_start, minimum=0)
     if hessian_diagonal_fn is not None:
         check_type("hessian_diagonal_fn", hessian_diagonal_fn, optax.GradientTransformation, "hutchinson(num_probes=4)")
     estimator = hutchinson() if hessian_diagonal_fn is None else optax.with_extra_args_support(hessian_diagonal_fn)
 
-    def fold_estimate(fold: Fold, state: Any, updates: Any, params: Any, extra_args: dict[str, Any]) -> Any:
+    def fold_estimate(fold: Any, state: Any, updates: Any, params: Any, extra_args: dict[str, Any]) -> Any:
+        """`state` with an estimate taken in by ``fold(state, diagonal)``, if there is one on this step."""
         extra_args = _one_feed(extra_args, params, needs_one=hessian_diagonal_fn is None)
         if "hessian_diag" in extra_args:
             diag = extra_args["hessian_diag"]
@@ -52,12 +52,13 @@ def feed(
 
         def estimate(state: ScaleByAdaHessianState) -> ScaleByAdaHessianState:
             scale = {"probe_scale": probe_scale(state, params)} if equilibrate else {}
-            diag, estimator_state = estimator.update(updates, state.estimator, params, **{**extra_args, **scale})
+            diag, estimator_state = estimator.update(updates, state.estimator, params, **(extra_args | scale))
             return fold(state._replace(estimator=estimator_state), _matching_diag(diag, updates))
 
         # The Python int 1 needs no `lax.cond`, in which convolutions run 10 to 30 times slower on the CPU.
-        always = isinstance(update_interval, int) and update_interval == 1
-        due = True if always else is_due(state.count, update_interval, dense_start)
+        if isinstance(update_interval, int) and update_interval == 1:
+            return estimate(state)
+        due = is_due(state.count, update_interval, dense_start)
         if isinstance(due, jax.core.Tracer):
             return jax.lax.cond(due, estimate, lambda state: state, state)
         return estimate(state) if due else state
@@ -68,14 +69,15 @@ def feed(
 def _one_feed(extra_args: dict[str, Any], params: Any, needs_one: bool) -> dict[str, Any]:
     """`extra_args` with exactly one of `obj_fn` and `hessian_diag`; raises if that cannot be."""
     given = {name: value for name, value in extra_args.items() if name != "obj_fn" or value is not None}
-    if "obj_fn" in given and "hessian_diag" in given:
+    feeds = given.keys() & {"obj_fn", "hessian_diag"}
+    if len(feeds) == 2:
         raise ValueError(f"`obj_fn` and `hessian_diag` were both given. {_ONE_FEED}")
-    if not given.keys() & {"obj_fn", "hessian_diag"} and given.get("value_fn") is not None:
+    if not feeds and given.get("value_fn") is not None:
         given["obj_fn"] = given["value_fn"]  # its name in Optax's line searches
-    if not given.keys() & {"obj_fn", "hessian_diag"} and needs_one:
+    elif not feeds and needs_one:
         raise ValueError(
             f"Neither `obj_fn` nor `hessian_diag` was given. {_ONE_FEED} Flax's `TrainState.apply_gradients` and some "
-            "wrappers of Optax do not pass them on: see docs/in_your_framework.md and docs/compatibility.md."
+            "wrappers of Optax do not pass them on: see docs/frameworks and docs/compatibility.md."
         )
     if "obj_fn" in given and any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked))):
         raise ValueError(
@@ -96,4 +98,4 @@ def _matching_diag(hessian_diag: Any, updates: Any) -> Any:
         hessian_diag = jax.tree.map(lambda u, h: u if is_masked(u) else h, updates, hessian_diag, is_leaf=is_masked)
     check_real_leaves("hessian_diag", hessian_diag)
     check_like("hessian_diag", hessian_diag, updates)
-    return hessian_diag
+    return jax.tree.map(jnp.asarray, hessian_diag)

@@ -35,16 +35,10 @@ def adaptive_nesterov(
         u_t &= \beta_t e_t + (1 - \beta_t) g_t
 
     with t from 1, the cosine between the trees as one vector each, and the update :math:`u_t`. The weights sum to 1, so
-    there is no bias to correct. The memory :math:`m_t` grows where gradients point against their average, as when the
-    parameters swing across a valley, and shrinks where they point along it. On pure noise it is a random walk reflected
-    at 3: it hardly grows for 1,000 entries (3.7 after 20,000 steps), and does for one (43 after 100,000 steps).
+    there is no bias to correct. The memory grows where gradients point against their average, as across a valley. The
+    look-ahead is that of Dozat, "Incorporating Nesterov Momentum into Adam", 2016. docs/results.md compares momenta.
 
-    docs/results.md compares it with other momenta. The look-ahead is that of Dozat, "Incorporating Nesterov Momentum
-    into Adam", 2016.
-
-    Args:
-      b1: limits the memory to :math:`1 / (1 - \beta_1)` steps, in [0, 1).
-      accumulator_dtype: dtype of the average; that of the parameters by default.
+    `b1` in [0, 1) limits the memory. The average has `accumulator_dtype`, that of the parameters by default.
     """
     b1 = as_number("b1", b1, high=1)
 
@@ -54,12 +48,13 @@ def adaptive_nesterov(
         return AdaptiveNesterovState(count=jnp.zeros([], jnp.int32), memory=jnp.full([], _FIRST_MEMORY, dtype), ema=ema)
 
     def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[optax.Updates, AdaptiveNesterovState]:
+        updates = jax.tree.map(jnp.asarray, updates)
         count = optax.safe_increment(state.count)
         longest = jnp.asarray(1 / (1 - b1), state.memory.dtype)
         grown = state.memory - _GROWTH * _cosine(updates, state.ema, state.memory.dtype)
         memory = jnp.clip(grown, _FIRST_MEMORY, longest)
         decay = 1 - 1 / jnp.minimum(memory, count.astype(memory.dtype))
-        average = functools.partial(_average, decay)
+        average = functools.partial(moving_average, decay)
         ema = jax.tree.map(average, updates, state.ema)
         ahead = jax.tree.map(lambda g, e: average(g, e).astype(g.dtype), updates, ema)
         stored = jax.tree.map(lambda e, old: e.astype(old.dtype), ema, state.ema)
@@ -68,22 +63,19 @@ def adaptive_nesterov(
     return optax.GradientTransformation(init_fn, update_fn)
 
 
-def _average(decay: jax.Array, g: jax.Array, e: jax.Array) -> jax.Array:
-    dtype = jnp.promote_types(g.dtype, jnp.float32)
-    b = decay.astype(dtype)
-    return b * e.astype(dtype) + (1 - b) * g.astype(dtype)
-
-
-def _product(u: jax.Array, v: jax.Array) -> jax.Array:
-    """The inner product. XLA fuses it, without the memory that `u * v` would need, and whatever the layouts."""
-    return jnp.sum(u * v)
+def moving_average(decay: Any, x: jax.Array, ema: jax.Array) -> jax.Array:
+    """``decay ema + (1 - decay) x``, in at least float32: not yet rounded to the dtype that it is stored in."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    decay = decay.astype(dtype) if isinstance(decay, jax.Array) else decay
+    return decay * ema.astype(dtype) + (1 - decay) * x.astype(dtype)
 
 
 def _cosine(a: Any, b: Any, dtype: Any) -> jax.Array:
     """Of the angle between two trees; 0 if one of them is zero, not finite, or too large or small to be squared."""
 
     def dot(x: Any, y: Any) -> jax.Array:
-        products = jax.tree.map(lambda u, v: _product(u.astype(dtype), v.astype(dtype)), x, y)
+        # XLA fuses a sum of products, without the memory that `u * v` would need.
+        products = jax.tree.map(lambda u, v: jnp.sum(u.astype(dtype) * v.astype(dtype)), x, y)
         return sum(jax.tree.leaves(products), jnp.zeros([], dtype))
 
     ab, aa, bb = dot(a, b), dot(a, a), dot(b, b)

@@ -25,21 +25,14 @@ def check_key(name: str, key: Any) -> None:
 
 
 def rademacher_like(key: jax.Array, tree: Any) -> Any:
-    """Independent random signs in the structure of `tree`.
+    """Independent random signs: +1 or -1 with probability 1/2, so that ``E[z z^T] = I``.
 
-    Every entry is +1 or -1 with probability 1/2, so that ``E[z z^T] = I``: the property that makes
-    Hutchinson's estimate ``z * Hz`` unbiased.
+    `tree` is a pytree of real floating-point arrays, and the signs have its structure, shapes, dtypes and (under
+    Explicit meshes) shardings. `key` is a random key, typed or raw. Raises TypeError for others.
 
     The signs depend on the key and on the shapes and the order of the leaves, not on dtypes, shardings or devices.
     Every device draws its part of a sharded leaf without communication. Of leaves of at most 65,536 entries it draws
     all signs, since a draw for each leaf takes long to compile.
-
-    Args:
-      key: a random key, typed or raw; else TypeError.
-      tree: a pytree of real floating-point arrays; else TypeError. None leaves stay None.
-
-    Returns:
-      A pytree with the structure, shapes, dtypes and (under Explicit meshes) shardings of `tree`.
     """
     check_key("key", key)
     check_real_leaves("tree", tree)

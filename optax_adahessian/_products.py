@@ -18,6 +18,10 @@ Loss = Callable[[Any], tuple[Any, Any]]  # params -> (scalar, aux)
 
 # JAX's own sentence. Under jit JAX says it when it lowers the program, where no caller of this package can add to it.
 _FORWARD_MODE_FAILS = "can't apply forward-mode autodiff (jvp) to a custom_vjp function."
+_REMEDY = (
+    "Reverse mode can differentiate this loss twice. Pass `hvp='reverse_over_reverse'` to "
+    "`value_grad_and_hessian_diag`, or `hessian_diagonal_fn=hutchinson(hvp='reverse_over_reverse')` to the optimizer."
+)
 
 
 def hessian_vector_product(
@@ -28,15 +32,9 @@ def hessian_vector_product(
     It is exact to rounding, does not form H, and costs about two gradients on top of the one that it contains
     (Pearlmutter, "Fast Exact Multiplication by the Hessian", Neural Computation 6(1), 1994).
 
-    Args:
-      fun: a function of `params` alone that returns a real scalar.
-      params: a pytree of real floating-point arrays.
-      vector: a pytree with the structure, shapes and dtypes of `params`, as has the product.
-      hvp: "forward_over_reverse", a `jax.jvp` of the gradient; or "reverse_over_reverse", for losses that
-        forward mode cannot differentiate.
-
-    Raises:
-      TypeError, ValueError: if `fun` is not scalar, a leaf is not real, or `vector` does not fit `params`.
+    `fun` is a function of `params` alone that returns a real scalar. `params` are real floating-point arrays; `vector`
+    and the product have their structure, shapes and dtypes. `hvp` is that of `value_grad_and_hessian_diag`. Raises
+    TypeError or ValueError for what does not fit.
     """
     check_real_leaves("params", params)
     check_like("vector", vector, params)
@@ -72,13 +70,10 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
         value, aux = out if has_aux else (out, None)
         is_array = isinstance(value, (float, jax.Array, np.ndarray, np.generic))
         if not is_array or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-            pair = {
-                "fun": "With auxiliary output, pass `has_aux=True` to `value_grad_and_hessian_diag`.",
-                "obj_fn": "Of a pair (loss, aux), pass the loss: `obj_fn=lambda p: loss_fn(p, batch)[0]`.",
-            }
             raise TypeError(
                 f"`{name}` must return one real scalar, and returned {_shown(value)}. Take the mean or the sum over "
-                f"the batch. {pair[name]}"
+                "the batch. Of a pair (loss, aux) pass `has_aux=True` to `value_grad_and_hessian_diag`, or the loss "
+                "alone as `obj_fn=lambda p: loss_fn(p, batch)[0]`."
             )
         return value, aux
 
@@ -93,8 +88,8 @@ def _shown(value: Any) -> str:
 
 def gradient_and_product(
     loss: Loss, params: Any, vector: Any, mode: HvpMode, several: bool = False
-) -> tuple[tuple[Any, Any], Any, Any, Callable[[Any], Any]]:
-    """``(value, aux)``, the gradient, ``H v``, and the function ``v -> H v`` for `several` vectors."""
+) -> tuple[tuple[Any, Any], Any, Any, Any]:
+    """``(value, aux)``, the gradient, ``H v``, and for `several` vectors the function ``v -> H v``."""
 
     def gradient(p: Any) -> tuple[Any, tuple[Any, Any]]:
         value_and_aux, grads = jax.value_and_grad(loss, has_aux=True)(p)
@@ -102,14 +97,12 @@ def gradient_and_product(
 
     if mode == "reverse_over_reverse":
         grads, pullback, value_and_aux = jax.vjp(gradient, params, has_aux=True)
-        multiply = lambda v: pullback(v)[0]  # noqa: E731 - H is symmetric: v^T H = H v
-    elif several:  # a loop of jvps would compute the gradient again for each vector
+        return value_and_aux, grads, pullback(vector)[0], lambda v: pullback(v)[0]  # H is symmetric: v^T H = H v
+    if several:  # a loop of jvps would compute the gradient again for each vector
         grads, multiply, value_and_aux = jax.linearize(gradient, params, has_aux=True)
-    else:
-        multiply = lambda v: jax.jvp(gradient, (params,), (v,), has_aux=True)[1]  # noqa: E731
-        grads, product, value_and_aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
-        return value_and_aux, grads, product, multiply
-    return value_and_aux, grads, multiply(vector), multiply
+        return value_and_aux, grads, multiply(vector), multiply
+    grads, product, value_and_aux = jax.jvp(gradient, (params,), (vector,), has_aux=True)
+    return value_and_aux, grads, product, None
 
 
 def with_advice(fun: Callable[..., Any], hvp: HvpMode, *args: Any) -> Any:
@@ -127,26 +120,18 @@ def with_advice(fun: Callable[..., Any], hvp: HvpMode, *args: Any) -> Any:
             raise TypeError(_FORWARD_MODE_FAILS)
         return program(*args)
     except TypeError as error:
-        if "forward-mode" in str(error) and _works(functools.partial(fun, "reverse_over_reverse"), args):
-            error.add_note(
-                "Reverse mode can differentiate this loss twice: pass `hvp='reverse_over_reverse'` to "
-                "`value_grad_and_hessian_diag`, or `hessian_diagonal_fn=hutchinson(hvp='reverse_over_reverse')` "
-                "with `obj_fn`."
-            )
+        if "forward-mode" in str(error):
+            with contextlib.suppress(Exception):  # whatever the loss raises in the other mode
+                if not _cannot_be_lowered(jax.make_jaxpr(functools.partial(fun, "reverse_over_reverse"))(*args)):
+                    error.add_note(_REMEDY)
         raise
 
 
-def _works(fun: Callable[..., Any], args: Any) -> bool:
-    with contextlib.suppress(Exception):  # whatever the loss raises in this mode
-        return not _cannot_be_lowered(jax.make_jaxpr(fun)(*args))
-    return False
-
-
 def _cannot_be_lowered(program: Any) -> bool:
-    """Whether a derivative of a `jax.custom_vjp` is left in what the outputs of a traced program need."""
+    """Whether the outputs of a traced program need a derivative of a `jax.custom_vjp` that forward mode left in it."""
 
     def contains(jaxpr: Any) -> bool:
         inner = [leaf for eqn in jaxpr.eqns for leaf in jax.tree.leaves(eqn.params) if hasattr(leaf, "eqns")]
         return any(eqn.primitive.name == "custom_lin" for eqn in jaxpr.eqns) or any(map(contains, inner))
 
-    return contains(program) and contains(dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))[0])
+    return contains(dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))[0])

@@ -16,7 +16,9 @@ def per_replica(tree: Any, axis_name: AxisNames) -> Any:
     for axis in _names(axis_name):
         jax.lax.axis_size(axis)  # names an axis that is not bound, which `pmean` in a shard_map does not
     for axis in _names(axis_name) & _manual_axes():
-        tree = jax.tree.map(lambda leaf, axis=axis: _copy(leaf, axis)[0], tree)
+        tree = jax.tree.map(
+            lambda leaf, axis=axis: leaf if _varies(leaf, axis) else jax.lax.pcast(leaf, axis, to="varying"), tree
+        )
     return tree
 
 
@@ -24,35 +26,32 @@ def check_replicated(params: Any, axis_name: AxisNames) -> None:
     """Raises if devices hold different parts of `params` that would be averaged over `axis_name`."""
     for path, p in jax.tree_util.tree_leaves_with_path(params):
         for axis in _names(axis_name) & _manual_axes():
-            _require(not _varies(p, axis), path, axis, axis_name)
+            if _varies(p, axis):
+                raise _not_replicated(path, axis, axis_name)
 
 
 def check_separate_signs(params: Any, signs: Any, axis_name: AxisNames) -> None:
     """Raises if devices hold different parts of `params` and would draw the same signs for them."""
     for (path, p), z in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(signs), strict=True):
         for axis in _manual_axes():
-            _require(not _varies(p, axis) or _varies(z, axis), path, axis, axis_name)
+            if _varies(p, axis) and not _varies(z, axis):
+                raise _not_replicated(path, axis, axis_name)
 
 
-def _require(holds: bool, path: Any, axis: str, axis_name: AxisNames) -> None:
-    if not holds:
-        raise ValueError(
-            f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
-            f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map "
-            "only the loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
-        )
+def _not_replicated(path: Any, axis: str, axis_name: AxisNames) -> ValueError:
+    return ValueError(
+        f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
+        f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map "
+        "only the loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
+    )
 
 
 def _varies(leaf: Any, axis: str) -> bool:
-    return _copy(leaf, axis)[1]
-
-
-def _copy(leaf: Any, axis: str) -> tuple[Any, bool]:
-    """`leaf` as it varies over the axis, and whether it did so already."""
     try:
-        return jax.lax.pcast(leaf, axis, to="varying"), False
+        jax.lax.pcast(leaf, axis, to="varying")  # raises for a leaf that varies already
     except ValueError:
-        return leaf, True
+        return True
+    return False
 
 
 def _names(axis_name: AxisNames) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import operator
@@ -21,24 +22,21 @@ BlockShapeFn = Callable[[Any, Any], tuple[int, ...]]  # (path, leaf) -> one size
 # rank 3 to 5 a convolution. Layers have spatial axes, inputs and outputs, tables have tokens and features.
 _CONV = frozenset({("conv", "spatial")})
 _DENSE = frozenset({("dense", "inputs"), ("embedding", "features")})
+_INPUTS_FIRST, _OUTPUTS_FIRST = ("HWIO", "WIO", "DHWIO"), ("OIHW", "OIW", "OIDHW")
 
 
 @dataclasses.dataclass(frozen=True)
 class SpatialAverage:
-    r"""Which entries of each leaf share one value of the second moment.
+    r"""Which entries of each leaf share one value of the second moment, which is stored once per block.
 
-    A leaf is tiled by blocks. The curvature of a block is :math:`d_B = \frac{1}{|B|} \sum_{i \in B} |h_i|`, the
-    official code's rule. ``signed=True`` takes the paper's, :math:`d_B = |\frac{1}{|B|} \sum_{i \in B} h_i|`, which is
-    smaller wherever signs differ, so that it needs a smaller learning rate. The second moment is stored once per block.
-    Larger blocks change the expected denominator, not only its noise.
+    The curvature of a block is :math:`d_B = \frac{1}{|B|} \sum_{i \in B} |h_i|`, the official code's rule.
+    ``signed=True`` takes the paper's, :math:`d_B = |\frac{1}{|B|} \sum_{i \in B} h_i|`, which is smaller where signs
+    differ, and needs a smaller learning rate. Larger blocks change the expected denominator, not only its noise.
 
-    `describe` shows what it does to a model. The presets read a leaf's rank and name, which cannot tell stacked layers
-    (`flax.linen.scan`) or attention kernels from convolutions; `custom` can. Vectors and biases stay elementwise.
-
+    The presets read a leaf's rank and name, which cannot tell stacked layers (`flax.linen.scan`) or attention kernels
+    from convolutions; `custom` can, and `describe` shows what is done to a model. Vectors and biases stay elementwise.
     `kernel` is the layout: "HWIO" in Flax, Haiku and Keras, where a dense kernel is (in, out), "OIHW" in Equinox and
     PyTorch, where it is (out, in). Either, or "WIO", "DHWIO", "OIW", "OIDHW", holds for 1, 2 and 3 dimensions.
-
-    Equal ones compare and hash equal, so that one can be a static argument of a jitted function.
 
     Example:
       >>> import jax.numpy as jnp, optax_adahessian as oah
@@ -55,6 +53,13 @@ class SpatialAverage:
     signed: bool = False
     fn: BlockShapeFn | None = None
 
+    def __post_init__(self) -> None:
+        if self.averaged and self.kernel not in _INPUTS_FIRST + _OUTPUTS_FIRST:
+            raise ValueError(
+                f"`kernel` (={self.kernel!r}) must be 'HWIO' (Flax, Haiku, Keras: dense kernels are (in, out)) or "
+                "'OIHW' (Equinox, PyTorch: (out, in)), also for convolutions in 1 and 3 dimensions."
+            )
+
     @classmethod
     def none(cls) -> SpatialAverage:
         """No averaging: one value for each parameter."""
@@ -63,16 +68,14 @@ class SpatialAverage:
     @classmethod
     def conv(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
         """One value for each pair of input and output channel of a convolution; the official image code."""
-        _inputs_come_first(kernel)
         return cls("conv", _CONV, kernel, signed=signed)
 
     @classmethod
     def rows(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
         """`conv`, and one value for each output of a dense layer; the official instruction code's default.
 
-        Embedding tables, recognised by a word in the leaf's name that begins with "emb", get one value per token.
+        Embedding tables, of which a word in the name begins with "emb", get one value per token.
         """
-        _inputs_come_first(kernel)
         return cls("rows", _CONV | _DENSE, kernel, signed=signed)
 
     @classmethod
@@ -81,7 +84,6 @@ class SpatialAverage:
 
         Of an embedding table, `n` features of each token. An axis that `n` does not divide stays elementwise.
         """
-        _inputs_come_first(kernel)
         return cls("lengths", _DENSE, kernel, as_integer("n", n, minimum=1), signed)
 
     @classmethod
@@ -98,13 +100,11 @@ class SpatialAverage:
     def block_shape(self, path: Any, leaf: Any) -> tuple[int, ...]:
         """The block of one leaf, without -1. Raises ValueError if it does not tile the leaf."""
         block, shape = self.fn(path, leaf) if self.fn else self._preset_block(path, leaf), tuple(leaf.shape)
-        try:
-            pairs = [(operator.index(b), axis) for b, axis in zip(block, shape, strict=True)]
-            whole = tuple(max(axis, 1) if b == -1 else b for b, axis in pairs)
-            if all(b >= 1 and axis % b == 0 for b, axis in zip(whole, shape, strict=True)):
+        with contextlib.suppress(TypeError, ValueError):  # not integers, or not one for each axis
+            sizes = [operator.index(b) for b in block]
+            whole = tuple(max(n, 1) if b == -1 else b for b, n in zip(sizes, shape, strict=True))
+            if all(b >= 1 and n % b == 0 for b, n in zip(whole, shape, strict=True)):
                 return whole
-        except (TypeError, ValueError):
-            pass
         raise ValueError(
             f"`spatial_average` (={self}) gives {jax.tree_util.keystr(path)!r}, of shape {shape}, the block "
             f"{block!r}. It must be a tuple of one integer for each axis, which divides the axis, or is -1."
@@ -113,16 +113,14 @@ class SpatialAverage:
     def _preset_block(self, path: Any, leaf: Any) -> tuple[int, ...]:
         shape = tuple(leaf.shape)
         layer = "dense" if len(shape) == 2 else "conv" if 3 <= len(shape) <= 5 else None
-        if layer not in {layer for layer, _ in self.averaged}:
-            return (1,) * len(shape)
-        name = self._name(path, shape)
-        if name == "bias":  # of an attention layer, (heads, features)
+        averaged_layers = {layer for layer, _ in self.averaged}
+        if layer not in averaged_layers or (name := self._name(path, shape)) == "bias":  # an attention layer's
             return (1,) * len(shape)
         if any(word.startswith("emb") for word in name.lower().split("_")):  # "tok_emb", "embeddings", not "ensemble"
             layer, axes = "embedding", ("tokens",) * (len(shape) - 1) + ("features",)
         else:
-            spatial, inputs_first = ("spatial",) * (len(shape) - 2), _inputs_come_first(self.kernel)
-            axes = (*spatial, "inputs", "outputs") if inputs_first else ("outputs", "inputs", *spatial)
+            spatial = ("spatial",) * (len(shape) - 2)
+            axes = ("outputs", "inputs", *spatial) if self.kernel in _OUTPUTS_FIRST else (*spatial, "inputs", "outputs")
         size = -1 if self.n is None else self.n
         sizes = [size if n % size == 0 else 1 for n in shape]
         return tuple(b if (layer, axis) in self.averaged else 1 for axis, b in zip(axes, sizes, strict=True))
@@ -133,17 +131,15 @@ class SpatialAverage:
             if isinstance(name, str):
                 return name.rsplit("/", 1)[-1]  # the paths of Keras
         raise ValueError(
-            f"`spatial_average` (={self}) reads the names of parameters, to tell a layer from an embedding table, and "
-            f"the parameter at {jax.tree_util.keystr(path)!r}, of shape {shape}, has none. Keep the parameters in a "
-            "dict with names (in Keras `{v.path: v.value for v in model.trainable_variables}`), or use "
-            "`SpatialAverage.custom`."
+            f"`spatial_average` (={self}) tells layers from embedding tables by name, and the parameter at "
+            f"{jax.tree_util.keystr(path)!r}, of shape {shape}, has none. Keep parameters in a dict with names (in "
+            "Keras `{v.path: v.value for v in model.trainable_variables}`), or use `SpatialAverage.custom`."
         )
 
     def map(self, fn: Callable[..., Any], params: Any, *rest: Any) -> Any:
-        """A tree of ``fn(block, leaf, *rest)`` over the leaves of `params`.
+        """A tree of ``fn(block, leaf, *rest)``.
 
-        A box (Flax's `Partitioned` and `Variable`) is kept around a result of the leaf's shape. Around a smaller one
-        it would name the axes of another shape, so it goes.
+        A box (Flax's `Partitioned`, `Variable`) is removed from a smaller result: it may name axes that are gone.
         """
 
         def visit(path: Any, node: Any, *others: Any) -> Any:
@@ -158,17 +154,17 @@ class SpatialAverage:
     def describe(self, params: Any) -> str:
         """A table of what this does to `params`: leaf, shape, block, size of the second moment."""
         check_real_leaves("params", params)
-        rows = [("leaf", "shape", "block", "second moment")]
-        total = stored = 0
+        table, total, stored = [("leaf", "shape", "block", "second moment")], 0, 0
         for path, node in jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_box):
             leaf = np.asarray(node) if isinstance(node, float) else jax.tree.leaves(node)[0]
             block, size = self.block_shape(path, leaf), math.prod(leaf.shape)
-            total, stored = total + size, stored + size // math.prod(block)
+            blocks = size // math.prod(block)
+            total, stored = total + size, stored + blocks
             label = jax.tree_util.keystr(path) or "(the parameters)"
-            rows.append((label, str(tuple(leaf.shape)), str(block), f"{size // math.prod(block):,}"))
-        rows.append(("total", f"{total:,}", "", f"{stored:,}"))
-        a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
-        return "\n".join(f"{r[0]:{a}}  {r[1]:{b}}  {r[2]:{c}}  {r[3]:>{d}}" for r in rows)
+            table.append((label, str(tuple(leaf.shape)), str(block), f"{blocks:,}"))
+        table.append(("total", f"{total:,}", "", f"{stored:,}"))
+        a, b, c, d = (max(map(len, column)) for column in zip(*table, strict=True))
+        return "\n".join(f"{r[0]:{a}}  {r[1]:{b}}  {r[2]:{c}}  {r[3]:>{d}}" for r in table)
 
 
 def block_mean(x: jax.Array, block: tuple[int, ...]) -> jax.Array:
@@ -207,18 +203,6 @@ def _sharding_with(x: jax.Array, axis: int, *mesh_axes: Any) -> NamedSharding | 
     mesh, before = jax.typeof(x).sharding.mesh, jax.typeof(x).sharding.spec
     after = (*before[:axis], *mesh_axes, *before[axis + 1 :])
     return NamedSharding(mesh, PartitionSpec(*after)) if any(before) or any(after) else None
-
-
-def _inputs_come_first(kernel: str | None) -> bool:
-    """Whether the layout is (spatial axes, in, out), with dense kernels (in, out)."""
-    if kernel in ("HWIO", "WIO", "DHWIO"):
-        return True
-    if kernel in ("OIHW", "OIW", "OIDHW"):
-        return False
-    raise ValueError(
-        f"`kernel` (={kernel!r}) must be 'HWIO' (Flax, Haiku, Keras: dense kernels are (in, out)) or 'OIHW' "
-        "(Equinox, PyTorch: (out, in)), also for convolutions in 1 and 3 dimensions."
-    )
 
 
 def _is_box(node: Any) -> bool:

@@ -6,7 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_adahessian._errors import check_like
 from optax_adahessian._spatial_average import SpatialAverage, block_expand
+
+_REMEDY = "Continue a state with the transformation that wrote it, or start with `tx.init(params)`."
+_RESTORED = "A checkpoint keeps the types only if it is restored into the state of `tx.init(params)`."
 
 UNKNOWN = 0  # the second moment of a block that had no finite estimate so far
 
@@ -37,40 +41,30 @@ def probe_scale(state: optax.OptState, params: optax.Params) -> Any:
         h_i = \frac{z_i (H (s \odot z))_i}{s_i}, \qquad \mathrm{E}[h_i] = H_{ii}, \qquad
         \mathrm{E}[h_i^2] = H_{ii}^2 + \sum_{j \neq i} H_{ij}^2 \frac{s_j^2}{s_i^2}
 
-    With s = 1 this sum adds numbers of different units, and a parameter of a small natural scale fills the denominators
-    of all others with noise. With :math:`s = \hat\nu^{-1/4}` the average tends to the :math:`\hat\nu` for which each
-    row of :math:`\mathrm{diag}(s)\, H\, \mathrm{diag}(s)` has the norm 1: the symmetric equilibration of H. In other
-    units, :math:`w_i \to c_i w_i`, it becomes :math:`\hat\nu_i / c_i^4`, and a step scales as its parameter does. Use
-    it with ``eps=0``, a warm-up of the rate, and a `b2` of 0.9 or 0.95, which forgets the first estimates with s = 1.
+    The average tends to the :math:`\hat\nu` for which each row of :math:`\mathrm{diag}(s)\, H\, \mathrm{diag}(s)` has
+    the norm 1, the symmetric equilibration of H (Ruiz, "A scaling algorithm to equilibrate both rows and columns norms
+    in matrices", RAL-TR-2001-034). In other units, :math:`w_i \to c_i w_i`, it is :math:`\hat\nu_i / c_i^4`, so a step
+    scales as its parameter does. Use it with ``eps=0``, a warm-up of the rate, and a `b2` of 0.9 or 0.95, which
+    forgets the first estimates with s = 1.
 
-    Args:
-      state: the state of any optimizer that contains this rule, once or for several parts of the parameters.
-      params: the parameters of that optimizer.
-
-    Returns:
-      A tree like `params`, in their shardings, of the dtype of the second moment (float32 or float64). An entry
-      without curvature has the scale of the largest curvature of its leaf. A leaf without any, and one that another
-      optimizer trains, has the scale 1.
-
-    Raises:
-      ValueError: if `state` contains no state of this rule, or `params` are not its parameters.
-
-    Reference:
-      Ruiz, "A scaling algorithm to equilibrate both rows and columns norms in matrices", RAL-TR-2001-034.
+    `state` is of any optimizer of `params` that contains this rule, once or for several parts; else ValueError. The
+    result is like `params`, in their shardings, in float32 (float64 for float64 leaves). An entry without curvature has
+    the scale of the largest curvature of its leaf; a leaf without any, or of another optimizer, has 1.
     """
     is_ours = lambda node: isinstance(node, ScaleByAdaHessianState)  # noqa: E731
     states = [node for node in jax.tree.leaves(state, is_leaf=is_ours) if is_ours(node)]
     if not states:
-        raise ValueError(
-            "`state` holds no state of `adahessian`. Pass what `tx.init` or `tx.update` returned; a checkpoint keeps "
-            "the types only if it is restored into `tx.init(params)`."
-        )
+        raise ValueError(f"`state` holds no state of `adahessian`. {_RESTORED}")
     leaves, structure = jax.tree.flatten(params)
-    moments: list[Any] = [None] * len(leaves)
+    scales = [jnp.ones_like(p, dtype=jnp.result_type(p, jnp.float32)) for p in leaves]
     for ours in states:
-        for i, nu in enumerate(_moment_of_each_leaf(ours.nu, params)):
-            moments[i] = moments[i] if is_masked(nu) else nu
-    return jax.tree.unflatten(structure, list(map(_scale, moments, leaves)))
+        try:
+            moments = jax.tree.broadcast(ours.nu, params, is_leaf=is_masked)  # a box may be around a leaf of `params`
+        except ValueError as error:
+            raise ValueError(f"`params` are not the parameters of `state`: {error}") from error
+        for i, nu in enumerate(jax.tree.leaves(moments, is_leaf=is_masked)):
+            scales[i] = scales[i] if is_masked(nu) else _scale(nu, scales[i])
+    return jax.tree.unflatten(structure, scales)
 
 
 def is_masked(node: Any) -> bool:
@@ -78,53 +72,26 @@ def is_masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
-def _moment_of_each_leaf(nu: Any, params: Any) -> list[Any]:
-    """The second moments in the order of the leaves of `params`; a hidden leaf has a MaskedNode."""
-    try:
-        whole = jax.tree.map(lambda moment, part: jax.tree.map(lambda _: moment, part), nu, params, is_leaf=is_masked)
-    except ValueError as error:
-        raise ValueError(f"`params` are not the parameters of `state`: {error}") from error
-    return jax.tree.leaves(whole, is_leaf=is_masked)
-
-
-def _scale(nu: Any, p: Any) -> jax.Array:
-    """``nu^(-1/4)``, one entry for each of `p`."""
-    ones = jnp.ones_like(p, dtype=jnp.result_type(p, jnp.float32))
-    if nu is None:
-        return ones
-    if nu.ndim != ones.ndim or any(size % max(blocks, 1) for size, blocks in zip(ones.shape, nu.shape, strict=True)):
-        raise ValueError(
-            f"`params` are not the parameters of `state`: one of shape {ones.shape} has a second moment of shape "
-            f"{nu.shape}."
-        )
-    least = flat(nu.dtype)
-    largest = jnp.max(nu, initial=UNKNOWN)
+def _scale(nu: jax.Array, like: jax.Array) -> jax.Array:
+    """``nu^(-1/4)`` with the shape and the sharding of `like`."""
+    blocks = [max(n, 1) for n in nu.shape]  # an empty axis has none
+    if nu.ndim != like.ndim or any(size % n for size, n in zip(like.shape, blocks, strict=True)):
+        raise ValueError(f"`params` are not the parameters of `state`: {like.shape} has a `nu` of shape {nu.shape}.")
+    least, largest = flat(nu.dtype), jnp.max(nu, initial=UNKNOWN)
     known = jnp.where(nu > least, nu, jnp.where(largest > least, largest, 1))
-    block = tuple(size // max(blocks, 1) for size, blocks in zip(ones.shape, nu.shape, strict=True))
-    return block_expand(jax.lax.rsqrt(jnp.sqrt(known)), block, ones) * ones
+    block = tuple(size // n for size, n in zip(like.shape, blocks, strict=True))
+    return block_expand(jax.lax.rsqrt(jnp.sqrt(known)), block, like) * jnp.ones_like(like)
 
 
 def check_state(state: Any, updates: Any, has_momentum: bool, spatial_average: SpatialAverage) -> None:
     """Raises if `state` is not one that this configuration makes: restored without types, or written by another."""
     if not isinstance(state, ScaleByAdaHessianState):
-        raise TypeError(
-            f"`state` (a {type(state).__name__}) must be a `ScaleByAdaHessianState`. A checkpoint keeps the types only "
-            "if it is restored into the state of `tx.init(params)`."
-        )
+        raise TypeError(f"`state` (a {type(state).__name__}) must be a `ScaleByAdaHessianState`. {_RESTORED}")
     if (state.mu is not None) != has_momentum:
-        written, expected = ("b1=0", "has") if has_momentum else ("b1>0", "has no")
-        raise ValueError(f"`state` was written with `{written}`, and this rule {expected} a first moment. {_REMEDY}")
+        written, rule = ("b1=0", "b1>0") if has_momentum else ("b1>0", "b1=0")
+        raise ValueError(f"`state` is of a rule with `{written}`, and this one has `{rule}`. {_REMEDY}")
 
-    def check(block: tuple[int, ...], u: Any, nu: Any) -> Any:
-        expected = tuple(size // b for size, b in zip(u.shape, block, strict=True))
-        if nu.shape != expected:
-            raise ValueError(
-                f"`state` is of another `spatial_average` or of other parameters: for a leaf of shape {u.shape} its "
-                f"`nu` has the shape {nu.shape}, and this rule's has {expected}. {_REMEDY}"
-            )
-        return nu
+    def blocks(block: tuple[int, ...], leaf: jax.Array) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct([n // b for n, b in zip(leaf.shape, block, strict=True)], leaf.dtype)
 
-    spatial_average.map(check, updates, state.nu)
-
-
-_REMEDY = "Continue a state with the transformation that wrote it, or start with `tx.init(params)`."
+    check_like("state.nu", state.nu, spatial_average.map(blocks, updates), "that of this rule", _REMEDY)

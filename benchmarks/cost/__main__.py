@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import machine, report
+from benchmarks import machine, pages, report
 from benchmarks.timing import Plan
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -47,6 +47,7 @@ COMMANDS = {  # the module, its models, and those of --quick
     "pod": ("pod", ("1.3e9", "7e9"), ("tiny",)),
 }
 PEERS = ("somax", "torch", "torch_optimizer", "pytorch_optimizer")
+PACKAGES = {"accelerators": ("libtpu", "jax_cuda12_plugin", "somax"), "pod": ("libtpu",)}  # of others the peers
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,7 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     parts = [f"{report.setting(run['machine'])}\n", *run["skipped"], module.tables(lines)]
     table.write_text("\n".join([*parts, report.target_table(module.targets(lines))]))
     print(table.read_text())
-    files = {record: "benchmarks/records", table: "docs/tables"}
+    files = {record: "benchmarks/records"}
+    if options.publish:
+        pages.publish({table.stem: table.read_text()})
     if options.command == "steps":
         files[picture := options.out / "cost_intervals.png"] = "docs/images"
         module.draw(lines).savefig(picture, dpi=120, metadata={"Software": None})
@@ -79,8 +82,9 @@ def _measure(module: Any, options: argparse.Namespace, path: pathlib.Path) -> pa
     """Writes each measurement as it is made: a long run that is ended is not lost."""
     plan = Plan(rounds=3, block_seconds=0.05) if options.quick else Plan()
     plan = plan._replace(rounds=options.rounds or plan.rounds)
-    missing = [name for name in PEERS if not importlib.util.find_spec(name)]
-    skipped = [f"Skipped: {name} is not installed (pip install -e '.[bench]').\n" for name in missing]
+    packages = PACKAGES.get(options.command, PEERS)
+    missing = [name for name in packages if not importlib.util.find_spec(name)]
+    skipped = [f"Skipped: {name} is not installed (see benchmarks/README.md).\n" for name in missing]
 
     def keep(row: str) -> bool:
         return any(fnmatch.fnmatch(row, pattern) for pattern in options.rows)
@@ -104,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="the smaller models, and few short rounds")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
     parser.add_argument("--from", dest="earlier", type=pathlib.Path, help="the record of an earlier run, to draw again")
-    parser.add_argument("--publish", action="store_true", help="copies record, tables and pictures into the project")
+    parser.add_argument("--publish", action="store_true", help="writes record, tables and pictures into the project")
     return parser
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks import machine
+from benchmarks import machine, pages
 from benchmarks.train import jobs, report
 from benchmarks.train.optimizers import BASELINE, ROWS
 from benchmarks.train.pool import pool
@@ -110,15 +110,17 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
 
 
 def _write(records: list[Record], results: report.Results, options: argparse.Namespace, name: str) -> None:
-    folders = [(options.out, options.out)]
+    tables = {f"{name}_{part}": text for part, text in report.tables(records, results).items()}
+    for part, text in tables.items():
+        (options.out / f"{part}.md").write_text(text)
+    images = [options.out]
     if options.publish:
-        folders.append((ROOT / "docs" / "tables", ROOT / "docs" / "images"))
         (ROOT / "benchmarks" / "records" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    for tables, images in folders:
-        for part, text in report.tables(records, results).items():
-            (tables / f"{name}_{part}.md").write_text(text)
-        report.rates(results).savefig(images / f"{name}_rates.png", dpi=120, metadata={"Software": None})
-    print(*report.tables(records, results).values(), f"Tables and picture: {options.out / name}_*", sep="\n\n")
+        pages.publish(tables)
+        images.append(ROOT / "docs" / "images")
+    for folder in images:
+        report.rates(results).savefig(folder / f"{name}_rates.png", dpi=120, metadata={"Software": None})
+    print(*tables.values(), f"Tables and picture: {options.out / name}_*", sep="\n\n")
 
 
 if __name__ == "__main__":

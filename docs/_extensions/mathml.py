@@ -9,7 +9,13 @@ from sphinx.application import Sphinx
 
 def mathml(latex: str, display: str) -> str:
     # A single letter in \mathrm would come out italic: to MathML it is a variable unless it is an operator.
-    return convert(re.sub(r"\\mathrm\{(\w)\}", r"\\operatorname{\1}", latex), display=display)
+    formula = convert(re.sub(r"\\mathrm\{(\w)\}", r"\\operatorname{\1}", latex), display=display)
+    # The converter's bar of an \overline is a dash, which browsers do not stretch. A border is as wide as the formula.
+    return re.sub(
+        r'<mover><mrow>((?:(?!<mover>).)*)</mrow><mo accent="true">&#x02015;</mo></mover>',
+        r'<mrow style="border-top: 0.06em solid; padding-top: 0.1em">\1</mrow>',
+        formula,
+    )
 
 
 def visit_inline(writer, node: nodes.math) -> None:

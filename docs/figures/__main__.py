@@ -5,9 +5,10 @@ import sys
 
 import jax
 
-from docs.figures import estimation, models, paths
+from docs.figures import estimation, models, paths, units
 
 FIGURES = {
+    "two_units.png": units.two_units,
     "path.png": paths.path_to_the_minimum,
     "step_size.png": models.gradient_lines,
     "quadratic_model.png": models.quadratic_model,

@@ -1,4 +1,4 @@
-"""What the command line accepts. It does not import JAX: help and errors come at once."""
+"""What the command line accepts."""
 
 from __future__ import annotations
 

@@ -26,13 +26,19 @@ def loss_fn(params):
     return jnp.sum(params["layer"]["kernel"] ** 2) + jnp.sum(params["bias"] ** 2)
 
 
-TX = oah.adahessian()
+TX, SCALING, ROWS = oah.adahessian(), oah.scale_by_adahessian(), Average.rows("HWIO")
 ON_LAYER, ON_BIAS = (optax.masked(TX, {"layer": layer, "bias": not layer}) for layer in (True, False))
 FLAT = optax.flatten(TX)
 
 
 def feed(tx=TX, updates=PARAMS, params=PARAMS, **feeds):
     return lambda: tx.update(updates, tx.init(params), params, **feeds)
+
+
+def continued(written, reader):
+    """A step without an estimate from the state that another configuration wrote."""
+    state = oah.scale_by_adahessian(**written).init(PARAMS)
+    return lambda: oah.scale_by_adahessian(**reader).update(PARAMS, state, hessian_diag=None)
 
 
 def init(params):
@@ -129,7 +135,18 @@ MISTAKES = {
     "an integer loss": (estimate(fun=lambda p: 1), TypeError, "`fun` … returned a int … one real scalar"),
     "a complex loss": (estimate(fun=lambda p: 1j * loss_fn(p)), TypeError, "complex64[] … one real scalar"),
     "a pair": (estimate(fun=lambda p: (loss_fn(p), 1)), TypeError, "returned a tuple … has_aux=True"),
-    "a tuple for a list": (product([1.0], (1.0,)), ValueError, "`vector` is PyTreeDef((*,)), the parameters are"),
+    "a pair of obj_fn": (feed(obj_fn=lambda p: (loss_fn(p), 1)), TypeError, "a tuple … loss_fn(p, batch)[0]"),
+    "a list of obj_fn": (feed(obj_fn=lambda p: [loss_fn(p), 1]), TypeError, "a list … loss_fn(p, batch)[0]"),
+    "three instead of a pair": (
+        estimate(fun=lambda p: (loss_fn(p), 1, 2), has_aux=True),
+        TypeError,
+        "`fun` must return a pair (loss, aux)",
+    ),
+    "a tuple for a list": (
+        product([1.0], (1.0,)),
+        ValueError,
+        "`vector` is PyTreeDef((*,)), and should be PyTreeDef([*])",
+    ),
     "a vector of fewer leaves": (product(PARAMS, FEWER), ValueError, "`vector['bias']` is absent"),
     # Keys and steps.
     "a seed": (estimate(key=0), TypeError, "`key` (=0) … jax.random.key(0)"),
@@ -153,6 +170,16 @@ MISTAKES = {
         feed(optax.masked(FLAT, {"layer": True, "bias": False}), hessian_diag=PARAMS),
         ValueError,
         "optax.flatten … ravel_pytree",
+    ),
+    # The state.
+    "a state without momentum": (continued({"b1": 0}, {"b1": 0.9}), ValueError, "`b1=0` … tx.init(params)"),
+    "a state with momentum": (continued({"b1": 0.9}, {"b1": 0}), ValueError, "`b1>0` … tx.init(params)"),
+    "a state of rows": (continued({"spatial_average": ROWS}, {}), ValueError, "['kernel']` … (1, 3) … (2, 3)"),
+    "a state for rows": (continued({}, {"spatial_average": ROWS}), ValueError, "['kernel']` … (2, 3) … (1, 3)"),
+    "a state of dicts": (
+        lambda: SCALING.update(PARAMS, SCALING.init(PARAMS)._asdict(), hessian_diag=None),
+        TypeError,
+        "`state` (a dict) … `ScaleByAdaHessianState` … tx.init(params)",
     ),
     # Blocks.
     "no block": (described(lambda p, x: 3), ValueError, "['bias'] … (3,) … block 3"),

@@ -100,6 +100,12 @@ def test_value_fn_serves_only_where_neither_feed_is_given():
     np.testing.assert_array_equal(updates, 0)
 
 
+def test_python_numbers_are_leaves_everywhere():
+    tx, params = optax.chain(oah.adaptive_nesterov(), oah.scale_by_adahessian(b1=0, eps=0.0)), {"w": 2.0}
+    updates, _ = tx.update({"w": 3.0}, tx.init(params), params, hessian_diag={"w": 6.0})
+    np.testing.assert_allclose(updates["w"], 0.5)
+
+
 PARAMS = {"kernel": jnp.linspace(-1, 1, 6).reshape(3, 2), "bias": jnp.linspace(0.5, 1, 2)}
 
 

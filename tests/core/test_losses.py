@@ -1,11 +1,14 @@
 """Losses as people write them, also with derivative rules of their own; and where JAX's error gets a note."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.feeds import FEEDS, FIRST
+from jax.experimental.ode import odeint
 
 import optax_adahessian as oah
 
@@ -14,7 +17,6 @@ W = jnp.array([0.5, -1.0, 2.0])
 C = jnp.array([1.0, 2.0, 3.0])
 EPS = 2.0**-10
 EXPECTED = jnp.array(194.015625), 6 * C * W**5, 30 * C * W**4
-OTHER = {"forward_over_reverse": "reverse_over_reverse", "reverse_over_reverse": "forward_over_reverse"}
 
 
 def loss_of(cube):
@@ -89,6 +91,15 @@ def test_arguments_and_aux():
     chex.assert_trees_all_equal(aux, {"seen": c + 1, "batch_stats": W / 2, "key": jnp.int32(7)})
 
 
+@pytest.mark.parametrize("key", [FIRST, None])
+def test_loss_and_aux_may_be_a_list(key):
+    estimate = oah.value_grad_and_hessian_diag(lambda w: [jnp.sum(C * w**6), {"seen": w}], has_aux=True)
+    (value, aux), grads, diag = estimate(key, W)
+    chex.assert_trees_all_close((value, grads), EXPECTED[:2], rtol=1e-6)
+    chex.assert_trees_all_close(diag, None if key is None else EXPECTED[2], rtol=1e-6)
+    chex.assert_trees_all_equal(aux, {"seen": W})
+
+
 @pytest.mark.parametrize("params", [{}, (), {"none": None}, {"unused": jnp.ones((2, 2))}, 2.0, np.array(2.0)], ids=str)
 def test_parameters_that_the_loss_does_not_use_empty_trees_and_numbers(params):
     loss, zeros = lambda p: jnp.array(1.0), jax.tree.map(lambda p: 0 * jnp.asarray(p), params)
@@ -101,40 +112,76 @@ def notes_of(raised):
     return " ".join(getattr(raised.value, "__notes__", []))
 
 
-ONE_WAY_ALONE = {"reverse_over_reverse": nested, "forward_over_reverse": loop_backwards}
+def both_fail(w, g):
+    return (3 * square(w) * squared_by_loop(w) / w**2 * g,)
 
 
-def fed(loss, hvp):
-    tx = oah.scale_by_adahessian(hessian_diagonal_fn=oah.hutchinson(hvp=hvp))
-    return tx.update(W, tx.init(W), W, obj_fn=loss)
+def decay(w):
+    """The solution of y' = -w y, whose derivative is JAX's adjoint."""
+    return odeint(lambda y, t, w: -w * y, jnp.ones(3), jnp.array([0.0, 1.0]), w)[-1]
 
 
-CALLS = {
-    "estimate": lambda loss, hvp: oah.value_grad_and_hessian_diag(loss, hvp=hvp)(FIRST, W),
-    "several probes": lambda loss, hvp: oah.value_grad_and_hessian_diag(loss, num_probes=2, hvp=hvp)(FIRST, W),
-    "product": lambda loss, hvp: oah.hessian_vector_product(loss, W, W, hvp=hvp),
-    "obj_fn": fed,
+NO_MODE = {
+    # Without a derivative in its first argument.
+    "gammainc": lambda w: jax.scipy.special.gammainc(jnp.abs(w), 1.0 + 0 * w),
+    "nested, and a loop": custom(lambda w: w**3, lambda w: (w**3, w), both_fail),
 }
 
 
+def stepped(w, loss, hvp, **options):
+    tx = oah.scale_by_adahessian(hessian_diagonal_fn=oah.hutchinson(hvp=hvp), **options)
+    return tx.update(w, tx.init(w), w, obj_fn=loss)
+
+
+CALLS = {
+    "estimate": lambda w, loss, hvp: oah.value_grad_and_hessian_diag(loss, hvp=hvp)(FIRST, w),
+    "several probes": lambda w, loss, hvp: oah.value_grad_and_hessian_diag(loss, num_probes=2, hvp=hvp)(FIRST, w),
+    "product": lambda w, loss, hvp: oah.hessian_vector_product(loss, w, w, hvp=hvp),
+    "obj_fn": stepped,
+    "obj_fn with an interval": functools.partial(stepped, update_interval=10),
+}
+TRANSFORMS = {
+    "eager": lambda fun: fun,
+    "jit": jax.jit,
+    "scan": lambda fun: lambda w: jax.lax.scan(lambda carry, _: (carry, fun(carry)), w, length=2),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("remedy", ONE_WAY_ALONE)
-def test_the_note_names_the_switch_and_the_switch_helps(remedy, call):
-    loss = loss_of(ONE_WAY_ALONE[remedy])
-    with pytest.raises((TypeError, ValueError)) as raised:
-        CALLS[call](loss, OTHER[remedy])
-    for part in (f"Pass `hvp={remedy!r}`", f"`hessian_diagonal_fn=hutchinson(hvp={remedy!r})`"):
+def test_the_note_names_the_switch_and_the_switch_helps(call, transform):
+    run = lambda hvp: TRANSFORMS[transform](lambda w: CALLS[call](w, loss_of(nested), hvp))(W)
+    with pytest.raises(TypeError, match="can't apply forward-mode autodiff") as raised:
+        run("forward_over_reverse")
+    for part in ("`hvp='reverse_over_reverse'`", "`hessian_diagonal_fn=hutchinson(hvp='reverse_over_reverse')`"):
         assert part in notes_of(raised)
-    chex.assert_tree_all_finite(jax.jit(lambda: CALLS[call](loss, remedy))())
+    chex.assert_tree_all_finite(run("reverse_over_reverse"))
 
 
-# Neither way helps: the incomplete gamma function has no derivative in its first argument.
-@pytest.mark.parametrize("hvp", OTHER)
-@pytest.mark.parametrize("jit", [jax.jit, lambda f: f], ids=["jit", "eager"])
-def test_a_loss_without_a_second_derivative_gets_no_advice(jit, hvp):
-    loss = lambda w: jnp.sum(jax.scipy.special.gammainc(jnp.abs(w), 1.0 + 0 * w))
+def test_the_note_is_there_if_the_key_alone_is_traced():
+    estimate = oah.value_grad_and_hessian_diag(loss_of(nested))
+    with pytest.raises(TypeError) as raised:
+        jax.jit(lambda key: estimate(key, W))(FIRST)
+    assert "Pass `hvp='reverse_over_reverse'`" in notes_of(raised)
+
+
+def test_an_adjoint_of_a_differential_equation_gets_the_note():
+    estimate = lambda hvp: jax.jit(oah.value_grad_and_hessian_diag(loss_of(decay), hvp=hvp))(FIRST, W)
+    with pytest.raises(TypeError, match="forward-mode autodiff") as raised:
+        estimate("forward_over_reverse")
+    assert "`hvp='reverse_over_reverse'`" in notes_of(raised)
+    # The loss is sum c exp(-2 w).
+    expected = [(-2) ** k * C * jnp.exp(-2 * W) for k in range(3)]
+    chex.assert_trees_all_close(estimate("reverse_over_reverse"), (jnp.sum(expected[0]), *expected[1:]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("hvp", ["forward_over_reverse", "reverse_over_reverse"])
+@pytest.mark.parametrize("loss", NO_MODE)
+def test_where_no_mode_helps_there_is_no_note(loss, hvp, transform):
+    estimate = oah.value_grad_and_hessian_diag(loss_of(NO_MODE[loss]), hvp=hvp)
     with pytest.raises(Exception, match=r".") as raised:
-        jit(oah.value_grad_and_hessian_diag(loss, hvp=hvp))(FIRST, W)
+        TRANSFORMS[transform](lambda w: estimate(FIRST, w))(W)
     assert "hvp" not in notes_of(raised)
 
 

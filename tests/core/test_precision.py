@@ -102,6 +102,7 @@ def test_an_entry_that_overflows_by_its_scale_is_rejected(feed):
 
 
 EPS = 1e-4
+ROWS = lambda path, leaf: (1, -1)
 SIZES = [0.0, 1e-45, 1e-30, 1e-10, 1.0, 1e10, 1e18, 1e20, 1e30, np.inf]  # infinity: the largest of the dtype
 
 
@@ -110,35 +111,27 @@ SIZES = [0.0, 1e-45, 1e-30, 1e-10, 1.0, 1e10, 1e18, 1e20, 1e30, np.inf]  # infin
 def test_curvature_of_any_size_is_taken_in(dtype, hessian_power):
     """At most half the root of the largest number of the dtype it is accumulated in, and nothing is rejected.
 
-    Blocks sum up before they are bounded: three times the largest number would be infinite.
+    That of a block, too: three times the largest number would be infinite.
     """
     with jax.enable_x64(dtype == "float64"):
         sizes = np.minimum(SIZES, float(jnp.finfo(dtype).max))
         h = jnp.asarray(np.outer(sizes, [1, 1, -1]), dtype)  # one row for each size, with alternating signs
         accumulated = jnp.finfo(jnp.promote_types(dtype, jnp.float32))
         smallest = np.sqrt(float(accumulated.tiny))
-        for average, rows, share in (
-            (oah.SpatialAverage.none(), 10, 1),
-            (oah.SpatialAverage.rows("OIHW"), 9, 1),
-            (oah.SpatialAverage.lengths(3, "OIHW", signed=True), 9, 1 / 3),
+        for average, share in (
+            (oah.SpatialAverage.none(), 1),
+            (oah.SpatialAverage.custom(ROWS), 1),
+            (oah.SpatialAverage.custom(ROWS, signed=True), 1 / 3),
         ):
             tx = oah.scale_by_adahessian(eps=EPS, hessian_power=hessian_power, spatial_average=average)
-            state, update = tx.init(h[:rows]), jax.jit(tx.update)
+            state, update = tx.init(h), jax.jit(tx.update)
             for _ in range(2):
-                updates, state = update(jnp.ones_like(h[:rows]), state, hessian_diag=h[:rows])
-            entered = np.minimum(share * np.abs(np.asarray(h[:rows], np.float64)), np.sqrt(float(accumulated.max)) / 2)
+                updates, state = update(jnp.ones_like(h), state, hessian_diag=h)
+            entered = np.minimum(share * np.abs(np.asarray(h, np.float64)), np.sqrt(float(accumulated.max)) / 2)
             expected = 1 / (np.maximum(entered, smallest) ** hessian_power + EPS)
             np.testing.assert_allclose(updates.astype(float), expected, rtol=8 * jnp.finfo(dtype).eps, atol=1e-30)
             assert np.all(np.isfinite(state.nu))
             assert state.rejected == 0
-
-
-def test_a_block_whose_sum_would_overflow_is_taken_in():
-    h = jnp.full((3, 4), 2e38)
-    tx = oah.scale_by_adahessian(b1=0, eps=0.0, spatial_average=oah.SpatialAverage.rows("OIHW"))
-    updates, state = tx.update({"kernel": h}, tx.init({"kernel": h}), hessian_diag={"kernel": h})
-    assert state.rejected == 0
-    np.testing.assert_allclose(updates["kernel"], 2e38 / (np.sqrt(float(jnp.finfo(h.dtype).max)) / 2), rtol=1e-6)
 
 
 def test_the_largest_curvature_is_forgotten_at_the_rate_of_b2():
@@ -169,11 +162,10 @@ def test_a_second_moment_that_fades_away_leaves_the_bound():
     np.testing.assert_allclose(updates, 1 / EPS, rtol=1e-5)
 
 
-def test_eps_zero_where_the_curvature_is_zero():
-    """Flat is not unknown: the step is as long as the dtype allows, and a clip bounds it. No gradient is no step."""
-    zeros, tx = jnp.zeros(3), oah.scale_by_adahessian(b1=0, eps=0.0)
-    updates, state = tx.update(jnp.array([1.0, -1.0, 0.0]), tx.init(zeros), hessian_diag=zeros)
-    np.testing.assert_allclose(updates, np.array([1, -1, 0]) / np.sqrt(float(jnp.finfo(jnp.float32).tiny)), rtol=1e-6)
-    clipped, _ = optax.clip(0.01).update(updates, optax.EmptyState())
-    np.testing.assert_allclose(clipped, [0.01, -0.01, 0])
-    assert state.rejected == 0
+def test_without_eps_what_is_flat_makes_no_step():
+    """Flat is not unknown: with an `eps` its denominator is that."""
+    h, g = jnp.array([0.0, 0.0, 1e-30, 2.0]), jnp.array([1.0, 0.0, 1.0, 1.0])
+    for eps, expected in ((0.0, [0, 0, 0, 1 / 2]), (0.5, [2, 0, 2, 1 / 2.5])):
+        tx = oah.scale_by_adahessian(b1=0, eps=eps)
+        updates, _ = tx.update(g, tx.init(h), hessian_diag=h)
+        np.testing.assert_allclose(updates, expected, rtol=1e-6)

@@ -116,25 +116,34 @@ def test_a_field_called_value_is_a_leaf_like_its_neighbours(name):
         assert jax.tree.leaves(blocks, is_leaf=lambda x: x == (1, 6)) == [(1, 6)] * 3
 
 
-def test_a_box_is_not_a_name():
-    params = {"embedding": Box(jnp.ones((4, 6))), "kernel": Box(jnp.ones((4, 6)))}
+def test_a_box_is_not_a_name_and_goes_where_the_second_moment_has_another_shape():
+    """It may name the axes of the parameter."""
+    params = {"embedding": Box(jnp.ones((4, 6))), "kernel": Box(jnp.ones((4, 6))), "vector": Box(jnp.ones(6))}
     blocks = block_sizes(SpatialAverage.rows("HWIO"), params)
-    assert blocks == {"embedding": Box((4, 1)), "kernel": Box((1, 6))}
+    assert blocks == {"embedding": (4, 1), "kernel": (1, 6), "vector": Box((6,))}
 
 
-def test_a_matrix_with_the_name_of_a_bias_is_a_kernel():
-    """LoRA's factors are `a` and `b`; and "ensemble" is no embedding."""
-    params = {"a": jnp.ones((64, 4)), "b": jnp.ones((4, 64)), "ensemble": jnp.ones((4, 6))}
-    assert block_sizes(SpatialAverage.rows("HWIO"), params) == {"a": (1, 4), "b": (1, 64), "ensemble": (1, 6)}
+def test_of_matrices_only_those_called_bias_are_biases():
+    """LoRA has the factors `a` and `b`, an attention layer a bias of (heads, features). "ensemble" is no embedding."""
+    params = {name: jnp.ones((4, 6)) for name in ("a", "b", "scale", "ensemble", "bias")}
+    blocks = block_sizes(SpatialAverage.rows("HWIO"), params)
+    assert blocks == dict.fromkeys(params, (1, 6)) | {"bias": (4, 6)}
 
 
-@pytest.mark.parametrize("preset", ["conv", "rows"])
-def test_a_leaf_without_any_name_is_refused(preset):
-    """A Keras embedding in a list of variables would be averaged over its vocabulary. `custom` sees the shapes."""
+@pytest.mark.parametrize(("preset", "shape"), [("conv", (3, 3, 4, 8)), ("rows", (3, 3, 4, 8)), ("rows", (10, 4))])
+def test_a_leaf_without_any_name_is_refused_where_it_may_be_an_embedding(preset, shape):
+    """As in a list of Keras variables, where an embedding would be averaged over its vocabulary."""
     average = getattr(SpatialAverage, preset)("HWIO")
-    with pytest.raises(ValueError, match=r"\[0\]"):
-        average.describe([jnp.ones((10, 4)), jnp.ones(4)])
-    assert block_sizes(SpatialAverage.custom(lambda path, leaf: (1, -1)), [jnp.ones((10, 4))]) == [(10, 1)]
+    for call in (average.describe, oah.scale_by_adahessian(spatial_average=average).init):
+        with pytest.raises(ValueError, match=r"\[1\].* has none.*v\.path.*SpatialAverage\.custom"):
+            call([jnp.ones(4), jnp.ones(shape)])
+    assert block_sizes(average, [jnp.ones(4), jnp.ones((2,) * 6)]) == [(4,), (2,) * 6]
+
+
+def test_a_keras_path_is_a_name():
+    params = {"embedding/embeddings": jnp.ones((10, 4)), "dense/kernel": jnp.ones((10, 4))}
+    blocks = block_sizes(SpatialAverage.rows("HWIO"), params)
+    assert blocks == {"embedding/embeddings": (10, 1), "dense/kernel": (1, 4)}
 
 
 EQUAL = {
@@ -173,7 +182,7 @@ def test_signed_takes_the_absolute_value_after_the_mean(name):
     params, runs = {"kernel": jnp.zeros(shape)}, np.asarray(h).reshape(-1, length)
     for signed, expected in ((False, np.abs(runs).mean(axis=1)), (True, np.abs(runs.mean(axis=1)))):
         average = make(signed=signed)
-        assert repr(average) == f"SpatialAverage(name={name!r}, signed={signed})"
+        assert (str(average), average.signed) == (name, signed)
         _, state = (tx := oah.scale_by_adahessian(spatial_average=average)).update(
             params, tx.init(params), params, hessian_diag={"kernel": h}
         )

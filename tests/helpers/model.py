@@ -1,7 +1,5 @@
-"""The rules of the library in a few lines of float64 NumPy, over lists of leaves, and the bounds of rounding."""
+"""The rule in a few lines of float64 NumPy."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -43,46 +41,3 @@ class Rule:
         weight = ema_weight(self.b2, self.t - self.last) / ema_weight(self.b2, self.t)
         average = np.where(np.isnan(self.nu), d**2, (1 - weight) * self.nu + weight * d**2)
         self.nu, self.last = np.where(np.isfinite(d), average, self.nu), self.t
-
-
-def rounding(steps, dtype, mu_dtype, b2):
-    """The error of one update, relative to one of gradients without signs, in which nothing cancels.
-
-    mu is rounded once a step to the dtype it is stored in, the update once to that of the gradients. Both moments are
-    computed in at least float32, where a step takes less than 16 operations. The average of an estimate D steps after
-    the last one has the weight w = (1 - b2^D) / (1 - b2^t). Where the new square is 0 all that is left is 1 - w, which
-    has the error of w, magnified by w / (1 - w) <= D b2^-D. The D of all estimates add up to `steps` at most.
-    """
-    own, stored, computed = (
-        float(jnp.finfo(d).eps) for d in (dtype, mu_dtype or dtype, jnp.promote_types(dtype, "f4"))
-    )
-    return own + steps * (stored + 16 * (computed + 2.0**-52) * (b2**-steps if b2 else 1))
-
-
-def model_and_bounds(grads, diags, tree, mu_dtype=None, **hyper):
-    """The leaves of every update and how far from them rounding may lead."""
-    leaves = jax.tree.leaves(tree)
-    right, sizes = ([Rule(leaf.block, **hyper) for leaf in leaves] for _ in range(2))
-    for steps, (g, h) in enumerate(zip(grads, diags, strict=True), start=1):
-        h = [None] * len(leaves) if h is None else h
-        errors = [rounding(steps, leaf.dtype, mu_dtype, hyper["b2"]) for leaf in leaves]
-        yield (
-            [rule(*arrays) for rule, *arrays in zip(right, g, h, strict=True)],
-            [error * rule(np.abs(x), y) for error, rule, x, y in zip(errors, sizes, g, h, strict=True)],
-        )
-
-
-def assert_within(updates, right, bounds):
-    for u, r, bound in zip(jax.tree.leaves(updates), right, bounds, strict=True):
-        assert np.all(np.abs(np.asarray(u, float) - r) <= bound), (u, r, bound)
-
-
-def numpy_nesterov(grads, b1):
-    """Updates and memories of `adaptive_nesterov`, for vectors."""
-    ema, memory = np.zeros_like(grads[0]), 3.0
-    for t, g in enumerate(grads, start=1):
-        norms = np.linalg.norm(g) * np.linalg.norm(ema)
-        memory = min(max(memory - (g @ ema / norms if norms else 0.0) / 5, 3.0), 1 / (1 - b1))
-        decay = 1 - 1 / min(memory, t)
-        ema = decay * ema + (1 - decay) * g
-        yield decay * ema + (1 - decay) * g, memory

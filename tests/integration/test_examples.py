@@ -17,12 +17,12 @@ from helpers import ways
 from matplotlib import pyplot as plt
 
 import optax_adahessian as oah
-from examples import char_transformer, digits, digits_cnn, multi_process
+from examples import char_transformer, digits, digits_cnn, multi_process, sleep_study
 from examples.gradient_accumulation import accumulate
 
 ROOT = Path(__file__).parents[2]
 STEPS = 60
-EXAMPLES = ("char_transformer", "checkpoint", "digits_cnn", "gradient_accumulation", "multi_process")
+EXAMPLES = ("char_transformer", "checkpoint", "digits_cnn", "gradient_accumulation", "multi_process", "sleep_study")
 COUNTS = [(name, "--steps") for name in EXAMPLES] + [("multi_process", "--processes"), ("cifar10_resnet20", "--epochs")]
 
 
@@ -113,6 +113,19 @@ def trained(dtype):
     loss_fn, tx = char_transformer.make_loss(model), char_transformer.partitioned(STEPS)
     params, state = char_transformer.train(loss_fn, tx, params, train_tokens, STEPS, batch_size=4, update_interval=1)
     return char_transformer.evaluate(loss_fn, params, validation_tokens[:4097]), params, state
+
+
+@pytest.mark.long
+def test_the_sleep_study_finds_the_means_in_milliseconds_where_adam_does_not(capsys):
+    with jax.numpy_rank_promotion("allow"):  # as NumPyro has it
+        sleep_study.main(["--people", "20", "--steps", "300", "--rates", "1", "--adam", "0.01"])
+    rows = re.findall(r"^(\w+), \S+ +loss +(\S+) +mean (\S+), mean_slope (\S+),", capsys.readouterr().out, re.MULTILINE)
+    found = {name: [float(number.replace(",", "")) for number in numbers] for name, *numbers in rows}
+    reactions = sleep_study.simulate(20)
+    slope, level = np.polyfit(sleep_study.DAYS, reactions.mean(axis=0), 1)
+    assert found["AdaHessian"][1:] == pytest.approx([level, slope], rel=0.1)
+    assert found["Adam"][0] > found["AdaHessian"][0]
+    assert abs(found["Adam"][1] - level) > 30
 
 
 @pytest.mark.long

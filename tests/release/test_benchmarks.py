@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import optax_adahessian as oah
-from benchmarks import programs, timing
+from benchmarks import pages, programs, timing
 from benchmarks.cost import __main__ as cost
 from benchmarks.train import __main__ as train
 from benchmarks.train import jobs, tasks, training
@@ -59,6 +59,19 @@ def test_an_earlier_record_is_drawn_again(run, tmp_path):
     record, table = run("steps")
     cost.main(["steps", "--from", str(record), "--out", str(tmp_path)])
     assert (tmp_path / table.name).read_text() == table.read_text()
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "record"),
+    [*((cost.main, [command], f"cost_{command}") for command in COMMANDS), (train.main, [], "train")],
+    ids=[*COMMANDS, "train"],
+)
+def test_the_pages_have_the_tables_of_the_records(main, arguments, record, tmp_path):
+    main([*arguments, "--from", str(train.ROOT / f"benchmarks/records/{record}.jsonl"), "--out", str(tmp_path)])
+    tables = {table.stem: table.read_text() for table in tmp_path.glob("*.md")}
+    texts = [page.read_text() for page in pages.DOCS.rglob("*.md")]
+    assert tables.keys() <= {name for text in texts for name, _ in pages.MARKED.findall(text)}
+    assert [pages.with_tables(text, tables) for text in texts] == texts
 
 
 def test_ratios_are_to_the_reference_before_and_after(monkeypatch):

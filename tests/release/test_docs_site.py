@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from docs.figures import paths
+from docs.figures import paths, units
 from docs.figures.__main__ import FIGURES
+from optax_adahessian.analysis import SURFACES
 
 DOCS = Path(__file__).parents[2] / "docs"
 LOADED = re.compile(r'<(?:script|img|source|link rel="(?:stylesheet|icon|preload)")\b[^>]*>')  # without a click
@@ -28,8 +29,8 @@ def site(tmp_path_factory):
 
 @pytest.mark.long
 def test_all_that_a_page_loads_is_in_the_site(site):
-    pages = list(site.glob("*.html"))
-    assert {page.stem for page in DOCS.glob("*.md")} <= {page.stem for page in pages}
+    pages = list(site.rglob("*.html"))
+    assert {page.stem for page in DOCS.rglob("*.md")} <= {page.stem for page in pages}
     for page in pages:
         for tag in LOADED.findall(page.read_text()):
             target = re.search(r'(?:src|href)="([^"?]*)', tag)
@@ -61,3 +62,11 @@ def test_figures_show_what_their_text_says():
     assert ours[-1] < 1e-12 < descent[-1]
     without, averaged = (path.losses[-1] for path in paths.bowl_paths().values())
     assert averaged < without
+    with jax.enable_x64(True):
+        (adam, adam_in_thousandths), both = (
+            [units.path(tx, u)[-1] for u in (1.0, 0.001)] for tx in units.OPTIMIZERS.values()
+        )
+    np.testing.assert_allclose(*both, atol=0.01)
+    minima = np.array(SURFACES["himmelblau"].minima)
+    assert np.min(np.abs(minima - both[0]).max(axis=1)) < 0.01 > np.min(np.abs(minima - adam).max(axis=1))
+    assert np.min(np.abs(minima - adam_in_thousandths).max(axis=1)) > 0.5

@@ -36,12 +36,6 @@ def test_axis_name_reduces_gradient_and_diagonal_and_nothing_else(feed, worth):
     assert communicated(program) == {"all-reduce": worth * BYTES + LOSS_BYTES}
 
 
-def test_what_is_reduced_does_not_grow_with_devices():
-    step = ways.step_of(without_estimate, ways.optimizer(AXIS), axis_name=AXIS)
-    two = jax.make_mesh((2,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
-    assert communicated(program_of(ways.shard_mapped(step, two), two, P())) == {"all-reduce": BYTES + LOSS_BYTES}
-
-
 @pytest.mark.parametrize("feed", FEEDS)
 def test_plain_jit_reduces_both_products_of_a_tangent(feed):
     # d(x^T e) = dx^T e + x^T de: two products, each reduced; the first layer has one, its input being constant.

@@ -22,10 +22,10 @@ CHAIN = Group("In a chain")
 CHAIN.add("`optax.clip` after it", "It bounds how far a coordinate moves.",
     lambda: optax.chain(adahessian(RATE), optax.clip(0.05)), lambda s, rule: np.clip(plain(s, rule), -0.05, 0.05))
 CHAIN.add("`optax.clip_by_global_norm` before it",
-    "It clips the gradient and not the curvature, so that clipped steps are shorter.",
+    "It clips the gradient and not the curvature, so clipped steps are shorter.",
     lambda: optax.chain(optax.clip_by_global_norm(0.1), adahessian(RATE)),
     lambda s, rule: -RATE * rule(s.g * min(1, 0.1 / np.linalg.norm(s.g)), s.h))
-CHAIN.add("`optax.ema` before it", "The same as our momentum: with `b1=0` ours stores none.",
+CHAIN.add("`optax.ema` before it", "The same as `b1` of the rule, which stores no momentum with `b1=0`.",
     lambda: optax.chain(optax.ema(0.9), adahessian(RATE, b1=0)), plain)
 CHAIN.add("`optax.add_decayed_weights` with a mask", "As `adahessian(weight_decay=, mask=)`.",
     lambda: optax.chain(
@@ -34,7 +34,7 @@ CHAIN.add("`optax.add_decayed_weights` with a mask", "As `adahessian(weight_deca
 
 SEARCH = Group("With the value of the loss: plateaus and line searches")
 
-SEARCH.add("`optax.contrib.reduce_on_plateau` after it", "Pass its `value=` together with ours.",
+SEARCH.add("`optax.contrib.reduce_on_plateau` after it", "Pass its `value=` as well.",
     lambda: optax.chain(adahessian(RATE), optax.contrib.reduce_on_plateau(factor=0.5, patience=1)),
     lambda s, rule: 0.5**s.t * plain(s, rule), arguments=lambda way, s: feed(way, s) | {"value": 1.0})
 
@@ -67,7 +67,7 @@ def _(way):
     assert min(rates) < 1.0
 
 
-SEARCH.add("the same, with our argument and a `value_fn` of the parameters alone",
+SEARCH.add("the same, with the extra argument and a `value_fn` of the parameters alone",
     "The error is optax's, and names the arguments; `**kwargs` in `value_fn` is not enough for it.",
     lambda: optax.chain(adahessian(RATE), optax.scale_by_backtracking_linesearch(20)), plain,
     *(refuses(f"not consumed by `value_fn`: .'{name}'") for name in ("obj_fn", "hessian_diag")),
@@ -110,7 +110,7 @@ def _(way):
 
 
 INJECT.add("`inject_hyperparams` with a function as `mask`, not static",
-    "`inject_hyperparams` takes a function for a schedule and calls it with the step, so that nothing decays, as with "
+    "`inject_hyperparams` takes a function for a schedule and calls it with the step, so nothing decays, as with "
     "`optax.adamw`. Name `mask` in `static_args`.",
     lambda: inject(adahessian)(
         learning_rate=RATE, weight_decay=0.1, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),

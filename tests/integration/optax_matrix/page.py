@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pathlib
 
+from benchmarks.pages import with_tables
+
 from . import composed, wrapped
 from .harness import TRIED
 
 PAGE = pathlib.Path(__file__).parents[3] / "docs" / "compatibility.md"
-BEGIN, END = "<!-- tables: begin (python -m tests.integration.optax_matrix) -->", "<!-- tables: end -->"
 GROUPS = [*composed.GROUPS, *wrapped.GROUPS]
 
 
@@ -29,6 +30,4 @@ def tables() -> str:
 
 def renewed(text: str) -> str:
     """The text of the page with new tables between the marks."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+    return with_tables(text, {"optax_matrix": tables()})

@@ -35,7 +35,7 @@ WRAPPED.add("`optax.flatten`, with trees", "A loss that takes a tree fails by it
     lambda: optax.flatten(adahessian(RATE)), plain, NO_CELL, refuses("ravel_pytree"))
 
 
-@WRAPPED.row("`optax.contrib.schedule_free`", "Switch our momentum off (`b1=0`), as for any optimizer in it.")
+@WRAPPED.row("`optax.contrib.schedule_free`", "Switch the rule's momentum off (`b1=0`), as for any optimizer in it.")
 def _(way):
     iterates, rule = {}, Rule(b1=0)
 
@@ -72,11 +72,11 @@ def multi_steps():
 MICRO.add("`optax.MultiSteps`",
     "The gradients are averaged, but **only the estimate of the last micro-batch counts**; those of the others cost as "
     "much. [Accumulate](distributed.md#gradient-accumulation) instead.", multi_steps, second)
-MICRO.add("the same, with `hessian_diag=None` but for the last of each step",
+MICRO.add("the same, with `hessian_diag=None` except for the last of each step",
     "Gives the same, and pays for one estimate.", multi_steps, second, NO_CELL,
     arguments=lambda way, s: {"hessian_diag": unflat(s.h) if s.t % 2 else None})
 MICRO.add("`MultiSteps(...).gradient_transformation()` in a chain",
-    "It calls itself a transformation without extra arguments, so that `optax.chain` keeps them to itself. Put the "
+    "It calls itself a transformation without extra arguments, so `optax.chain` does not pass them on. Put the "
     "chain into `MultiSteps`, or write the row below.",
     lambda: optax.chain(multi_steps().gradient_transformation()), second,
     *[refuses("some wrappers of Optax do not pass them on")] * 2)
