@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Problem(NamedTuple):
@@ -21,9 +22,14 @@ class Problem(NamedTuple):
     batch: Any
 
 
-def normal(key: jax.Array, *shape: int) -> jax.Array:
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Random weights whose last axis is the output, with the variance of one over the number of inputs."""
-    return jax.random.normal(key, shape) / math.sqrt(math.prod(shape[:-1]))
+    return rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(math.prod(shape[:-1])))
+
+
+def kernel_and_bias(rng: np.random.Generator, *shape: int) -> dict[str, np.ndarray]:
+    """A random kernel, and a bias for its last axis."""
+    return {"kernel": normal(rng, *shape), "bias": np.zeros(shape[-1], np.float32)}
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -70,16 +76,11 @@ def dense(x: Any, layer: Any) -> Any:
     return x @ layer["kernel"] + layer["bias"].reshape(*(1,) * (x.ndim - 1), -1)
 
 
-def _dense_params(key: jax.Array, inputs: int, outputs: int) -> Any:
-    return {"kernel": normal(key, inputs, outputs), "bias": jnp.zeros(outputs)}
-
-
 def mlp(batch_size: int = 32, width: int = 64, features: int = 20) -> Problem:
     """Two tanh layers, 10 classes."""
-    keys = jax.random.split(jax.random.key(0), 5)
-    sizes = (features, width, width, 10)
-    params = {f"dense_{i}": _dense_params(keys[i], sizes[i], sizes[i + 1]) for i in range(3)}
-    batch = jax.random.normal(keys[3], (batch_size, features)), jax.random.randint(keys[4], (batch_size,), 0, 10)
+    rng, sizes = np.random.default_rng(0), (features, width, width, 10)
+    params = {f"dense_{i}": kernel_and_bias(rng, *sizes[i : i + 2]) for i in range(3)}
+    batch = rng.standard_normal((batch_size, features), np.float32), rng.integers(10, size=batch_size, dtype=np.int32)
     return Problem(functools.partial(mlp_loss, xp=JAX), params, batch)
 
 
@@ -93,25 +94,25 @@ def mlp_loss(params: Any, batch: Any, xp: Any) -> Any:
 
 def chain(leaves: int, size: int = 8) -> Problem:
     """So many square matrices, one after the other, with a residual: many leaves in little code."""
-    keys = jax.random.split(jax.random.key(4), leaves + 1)
+    rng = np.random.default_rng(4)
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
         for kernel in params:
             batch = batch + jnp.tanh(batch @ kernel) / leaves
         return jnp.mean(batch * batch)
 
-    return Problem(loss_fn, [normal(key, size, size) for key in keys[1:]], jax.random.normal(keys[0], (4, size)))
+    return Problem(loss_fn, [normal(rng, size, size) for _ in range(leaves)], normal(rng, 4, size))
 
 
 def resnet20(batch_size: int = 16) -> Problem:
     """ResNet-20 for images of 32 x 32: 272 thousand parameters."""
-    keys = iter(jax.random.split(jax.random.key(3), 40))
+    rng = np.random.default_rng(3)
 
     def convolution(size: int, inputs: int, outputs: int) -> Any:
-        return {"kernel": normal(next(keys), size, size, inputs, outputs)}
+        return {"kernel": normal(rng, size, size, inputs, outputs)}
 
     def norm(width: int) -> Any:
-        return {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
+        return {"scale": np.ones(width, np.float32), "bias": np.zeros(width, np.float32)}
 
     params, inputs = {"stem": convolution(3, 3, 16), "stem_norm": norm(16)}, 16
     for i in range(9):
@@ -120,9 +121,9 @@ def resnet20(batch_size: int = 16) -> Problem:
         block |= {"shortcut": convolution(1, inputs, outputs)} if outputs > inputs else {}
         params[f"block_{i}"] = block | {"norm_0": norm(outputs), "norm_1": norm(outputs)}
         inputs = outputs
-    params["dense"] = _dense_params(next(keys), inputs, 10)
-    images = jax.random.normal(next(keys), (batch_size, 32, 32, 3))
-    batch = images, jax.random.randint(next(keys), (batch_size,), 0, 10)
+    params["dense"] = kernel_and_bias(rng, inputs, 10)
+    images = rng.standard_normal((batch_size, 32, 32, 3), np.float32)
+    batch = images, rng.integers(10, size=batch_size, dtype=np.int32)
     return Problem(functools.partial(resnet20_loss, xp=JAX), params, batch)
 
 
@@ -143,13 +144,13 @@ def transformer(
     batch_size: int = 4, length: int = 32, width: int = 64, layers: int = 2, vocab: int = 96, heads: int = 2
 ) -> Problem:
     """A causal transformer of 10 leaves in each layer and an embedding, which is the output layer, too."""
-    keys = iter(jax.random.split(jax.random.key(2), 2 + 4 * layers))
+    rng = np.random.default_rng(2)
     shapes = {"qkv": (width, 3 * width), "out": (width, width), "up": (width, 4 * width), "down": (4 * width, width)}
-    params: dict[str, Any] = {"embedding": normal(next(keys), vocab, width)}
+    params: dict[str, Any] = {"embedding": normal(rng, vocab, width)}
     for i in range(layers):
-        params[f"block_{i}"] = {name: _dense_params(next(keys), *shape) for name, shape in shapes.items()}
-        params[f"block_{i}"] |= {name: {"scale": jnp.ones(width)} for name in ("norm_0", "norm_1")}
-    batch = jax.random.randint(next(keys), (batch_size, length + 1), 0, vocab)
+        params[f"block_{i}"] = {name: kernel_and_bias(rng, *shape) for name, shape in shapes.items()}
+        params[f"block_{i}"] |= {name: {"scale": np.ones(width, np.float32)} for name in ("norm_0", "norm_1")}
+    batch = rng.integers(vocab, size=(batch_size, length + 1), dtype=np.int32)
     return Problem(functools.partial(transformer_loss, heads=heads, xp=JAX), params, batch)
 
 

@@ -18,9 +18,9 @@ class Plan(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What is timed: `train` takes so many steps and waits for the results."""
+    """What is timed."""
 
-    train: Callable[[int], None]
+    seconds: Callable[[int], float]  # of so many steps
     interval: int  # steps after which costs repeat
     reference: str  # the name of the subject that it is compared with
 
@@ -39,11 +39,9 @@ def interleaved(subjects: Mapping[str, Subject], plan: Plan, label: str = "", se
     order, references = random.Random(seed), list(dict.fromkeys(subject.reference for subject in subjects.values()))
 
     def timed(name: str) -> float:
-        start = time.perf_counter()
-        subjects[name].train(times[name].steps)
-        return (time.perf_counter() - start) / times[name].steps
+        return subjects[name].seconds(times[name].steps) / times[name].steps
 
-    for _ in tqdm(range(plan.rounds), desc=label, unit="round"):
+    for _ in tqdm(range(plan.rounds), desc=label, unit="round", disable=not label):
         order.shuffle(references)
         for reference in references:
             names = [name for name, subject in subjects.items() if subject.reference == reference]
@@ -62,8 +60,17 @@ def quartiles(values: Any) -> list[float]:
     return [float(q) for q in np.percentile(values, [25, 50, 75])]
 
 
+def by_the_clock(train: Callable[[int], None]) -> Callable[[int], float]:
+    """The seconds of a function that takes so many steps and waits for the results."""
+
+    def seconds(steps: int) -> float:
+        start = time.perf_counter()
+        train(steps)
+        return time.perf_counter() - start
+
+    return seconds
+
+
 def _block_steps(subject: Subject, plan: Plan) -> int:
     """Warms up by an interval, whose time determines the steps of a block."""
-    start = time.perf_counter()
-    subject.train(subject.interval)
-    return subject.interval * max(1, math.ceil(plan.block_seconds / (time.perf_counter() - start)))
+    return subject.interval * max(1, math.ceil(plan.block_seconds / subject.seconds(subject.interval)))

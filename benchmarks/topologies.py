@@ -1,6 +1,7 @@
 """Devices that are not there: XLA compiles for them with their own compilers, on any CPU.
 
-A TPU needs libtpu (``pip install "jax[tpu]"``), a GPU the plugin for CUDA (``pip install "jax[cuda12]"``).
+A TPU needs libtpu (``pip install "jax[tpu]"``), a GPU the plugin for CUDA (``pip install "jax[cuda12]"``). Import this
+module before anything starts JAX's runtime, which then stays on the CPU.
 """
 
 import importlib.util
@@ -12,9 +13,16 @@ from jax.experimental import topologies
 
 PACKAGES = {"v5e": "libtpu", "H100": "jax_cuda12_plugin"}
 
-# What libtpu asks its machine for, and an H100 of the SXM form, as XLA's GpuTargetConfigProto.
-_TPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
-_TPU["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # no chip is locked
+jax.config.update("jax_platforms", "cpu")
+os.environ |= {  # what libtpu asks its machine for; no chip is locked
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+# Without a GPU nothing can be tried for the fastest kernel.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
+
 _H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
@@ -34,11 +42,7 @@ def is_installed(name: str) -> bool:
 
 
 def devices(name: str, shape: str = "2x2") -> list[Any]:
-    """A v5e slice of this shape, or one H100. Call it before anything starts JAX's runtime, which stays on the CPU."""
-    jax.config.update("jax_platforms", "cpu")
-    os.environ.update(_TPU)
-    # Without a GPU nothing can be tried for the fastest kernel.
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
+    """A v5e slice of this shape, or one H100 of the SXM form."""
     jax.devices()  # registers the plugins
     if name == "H100":
         found = topologies.get_topology_desc("", "cuda", topology="1x1x1", target_config=_H100)

@@ -47,6 +47,7 @@ COMMANDS = {  # the module, its models, and those of --quick
     "pod": ("pod", ("1.3e9", "7e9"), ("tiny",)),
 }
 PEERS = ("somax", "torch", "torch_optimizer", "pytorch_optimizer")
+PACKAGES = {"accelerators": ("libtpu", "jax_cuda12_plugin", "somax"), "pod": ("libtpu",)}  # of others the peers
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -81,8 +82,9 @@ def _measure(module: Any, options: argparse.Namespace, path: pathlib.Path) -> pa
     """Writes each measurement as it is made: a long run that is ended is not lost."""
     plan = Plan(rounds=3, block_seconds=0.05) if options.quick else Plan()
     plan = plan._replace(rounds=options.rounds or plan.rounds)
-    missing = [name for name in PEERS if not importlib.util.find_spec(name)]
-    skipped = [f"Skipped: {name} is not installed (pip install -e '.[bench]').\n" for name in missing]
+    packages = PACKAGES.get(options.command, PEERS)
+    missing = [name for name in packages if not importlib.util.find_spec(name)]
+    skipped = [f"Skipped: {name} is not installed (see benchmarks/README.md).\n" for name in missing]
 
     def keep(row: str) -> bool:
         return any(fnmatch.fnmatch(row, pattern) for pattern in options.rows)

@@ -12,7 +12,7 @@ from benchmarks.cost import optimizers
 from benchmarks.cost.optimizers import ADAMW, CLIPPED, MOMENTUM, PLAIN, TORCH_ADAMW
 from benchmarks.programs import tree_bytes
 from benchmarks.report import Line, Target, find, markdown, number, over, pivot
-from benchmarks.timing import Plan, Subject, interleaved, quartiles
+from benchmarks.timing import Plan, Subject, by_the_clock, interleaved, quartiles
 from optax_adahessian.analysis import palette
 
 MODELS = {
@@ -53,7 +53,7 @@ def _measure(model: str, problem: models.Problem, keep: Callable[[str], bool], p
         rows[name] = optimizers.make_row(problem, method, rows[ADAMW].costs if rows else {})
     references = dict.fromkeys(rows, ADAMW) | dict.fromkeys(peers, TORCH_ADAMW)
     rows |= {name: make() for name, make in peers.items()}
-    subjects = {name: Subject(row.train, row.interval, references[name]) for name, row in rows.items()}
+    subjects = {name: Subject(by_the_clock(row.train), row.interval, references[name]) for name, row in rows.items()}
     times = interleaved(subjects, plan, label=model)
     for name, row in rows.items():
         yield {

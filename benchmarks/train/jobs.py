@@ -3,11 +3,11 @@
 import functools
 import itertools
 import math
-import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.timing import Plan, Subject, interleaved, quartiles
 from benchmarks.train import search
 from benchmarks.train.optimizers import BASELINE, PAPER_10, ROWS, STUDIES, STUDY_ROWS, STUDY_TASKS, Settings
 from benchmarks.train.search import Record, Result, Train
@@ -83,25 +83,25 @@ def _trainer(task: str, row: str) -> Trainer:
 
 
 def time_steps(report: Callable[[Record], None], task: str, rows: Sequence[str], rounds: int) -> None:
-    """Every row in turns with AdamW, in shuffled order: a fifth of a run, with its share of the dense start."""
+    """Every row in turns with AdamW: a fifth of a run, with its share of the dense start."""
     steps = math.ceil(load(task).steps / 50) * 10
     dense_start = round(DENSE_START * steps / load(task).steps)
-    repeats = max(1, math.ceil(0.1 / _trainer(task, BASELINE).seconds(steps, dense_start)))
 
-    def block(row: str) -> float:
-        return sum(_trainer(task, row).seconds(steps, dense_start) for _ in range(repeats)) / repeats / steps
+    def subject(row: str) -> Subject:
+        return Subject(
+            lambda runs: sum(_trainer(task, row).seconds(steps, dense_start) for _ in range(runs)), 1, BASELINE
+        )
 
-    times: dict[str, list[tuple[float, float]]] = {row: [] for row in rows}
-    for shuffled in (random.Random(i).sample(rows, len(rows)) for i in range(rounds)):
-        before = block(BASELINE)
-        for row in shuffled:
-            own, after = block(row), block(BASELINE)
-            times[row].append((own, own / ((before + after) / 2)))
-            before = after
-    for row, pairs in times.items():
-        seconds, ratios = zip(*pairs, strict=True)
-        low, ratio, high = (1.0, 1.0, 1.0) if row == BASELINE else statistics.quantiles(ratios, n=4)
-        measured = {"step_seconds": statistics.median(seconds), "ratio": ratio, "quartiles": [low, high]}
+    times = interleaved(
+        {row: subject(row) for row in dict.fromkeys([BASELINE, *rows])}, Plan(rounds, block_seconds=0.1)
+    )
+    for row in rows:
+        low, ratio, high = (1.0, 1.0, 1.0) if row == BASELINE else quartiles(times[row].ratios)
+        measured = {
+            "step_seconds": statistics.median(times[row].seconds) / steps,
+            "ratio": ratio,
+            "quartiles": [low, high],
+        }
         report({"kind": "seconds", "task": task, "row": row, **measured})
 
 

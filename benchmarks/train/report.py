@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from benchmarks.report import markdown
 from benchmarks.train.jobs import ALL_ROWS, Job
 from benchmarks.train.optimizers import BASE, BASELINE, OURS, ROWS, STUDIES, STUDY_TASKS, WIDE
 from benchmarks.train.search import Record, Result, Trial, best, lowest_diverging, ratio, standard_error
@@ -37,12 +38,6 @@ def tables(records: Sequence[Record], results: Results) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers; nothing without rows."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n" if rows else ""
-
-
 def _summary(machine: Record, results: Results) -> str:
     """Test losses at equal seconds over AdamW's, and how often they are lower."""
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("jax", "optax"))
@@ -64,7 +59,7 @@ def _summary(machine: Record, results: Results) -> str:
     middle = {row: [statistics.median(r[row].final.losses()) for r in results.values()] for row in (BASELINE, *rows)}
     means = (statistics.geometric_mean(map(operator.truediv, middle[row], middle[BASELINE])) for row in rows)
     body.append(["*geometric mean, by medians over seeds*", "", *map(_percent, means)])
-    return text + _markdown(["", "AdamW's test loss", *rows], body)
+    return text + markdown(["", "AdamW's test loss", *rows], body)
 
 
 def _details(records: Sequence[Record], task: str, result: Mapping[str, Result]) -> str:
@@ -82,7 +77,7 @@ def _details(records: Sequence[Record], task: str, result: Mapping[str, Result])
         own = [row, step, f"{final.runs[0]['steps']:,}", _loss(final), _percent(*ratio(equal_steps, adamw.equal_steps))]
         body.append([*own, ", ".join([numbers[-1], *numbers[:-1]])])
     header = ["", "step over AdamW's", "steps", "test loss at equal seconds", "over AdamW's at equal steps", "chosen"]
-    return text + _markdown(header, body)
+    return text + markdown(header, body)
 
 
 def _robustness(results: Results) -> str:
@@ -102,7 +97,7 @@ def _robustness(results: Results) -> str:
                     cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
                 body.append([f"{row}, {number}", *cells])
     header = "change of the loss at this multiple of the best rate, or of a clip of 0.01"
-    return _markdown([header, "0.1", "0.3", "3", "10"], body)
+    return markdown([header, "0.1", "0.3", "3", "10"], body)
 
 
 def _divergence(results: Results) -> str:
@@ -113,7 +108,7 @@ def _divergence(results: Results) -> str:
         return f"{rate:g}" if rate else f"above {ALL_ROWS[row].rates(*WIDE)[-1]:g}" if row in result else "-"
 
     body = [[load(task).title, *(cell(result, row) for row in rows)] for task, result in results.items()]
-    return _markdown(["the lowest rate that diverges", *rows], body)
+    return markdown(["the lowest rate that diverges", *rows], body)
 
 
 def _study(name: str, results: Results) -> str:
@@ -129,7 +124,7 @@ def _study(name: str, results: Results) -> str:
         return f"{text} (rate {final.settings['learning_rate']:g}{f', diverges from {limit:g}' if limit else ''})"
 
     body = [[row, *(cell(row, results[task]) for task in tasks)] for row in (BASE, *STUDIES[name])] if tasks else []
-    return _markdown(["at equal steps", *(load(task).title for task in tasks)], body)
+    return markdown(["at equal steps", *(load(task).title for task in tasks)], body)
 
 
 def _percent(value: float, error: float = math.nan) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 import optax
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
+from benchmarks.models import kernel_and_bias, normal
+
 
 class Task(NamedTuple):
     """A model and its data. Settings are chosen on the validation part, results are reported on the test part."""
@@ -46,15 +48,9 @@ def _table(batch_size: int, *arrays: np.ndarray) -> dict[str, Any]:
     return {"parts": parts, "batch_at": batch_at}
 
 
-def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Weights whose last axis is the output, with a variance of one over the number of inputs."""
-    return rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(math.prod(shape[:-1])))
-
-
 def _layers(rng: np.random.Generator, sizes: Sequence[int], *kernel: int) -> list[Any]:
     """Kernels of this size and biases, from each number of channels to the next."""
-    pairs = itertools.pairwise(sizes)
-    return [{"kernel": _normal(rng, *kernel, n, m), "bias": np.zeros(m, np.float32)} for n, m in pairs]
+    return [kernel_and_bias(rng, *kernel, n, m) for n, m in itertools.pairwise(sizes)]
 
 
 def _dense(layers: Any, x: jax.Array, activation: Any = jnp.tanh) -> jax.Array:
@@ -175,10 +171,10 @@ def _transformer(length: int = 32, width: int = 64) -> Task:
 
     def init(rng: np.random.Generator) -> Any:
         widths = [("qkv", 1, 3), ("out", 1, 1), ("up", 1, 4), ("down", 4, 1)]
-        blocks = [{name: _normal(rng, n * width, m * width) for name, n, m in widths} for _ in range(2)]
+        blocks = [{name: normal(rng, n * width, m * width) for name, n, m in widths} for _ in range(2)]
         ends = {"embedding": (len(alphabet), width), "positions": (length, width), "output": (width, len(alphabet))}
         scales = [np.ones(width, np.float32) for _ in range(2)]
-        return {name: _normal(rng, *shape) for name, shape in ends.items()} | {"blocks": blocks, "scales": scales}
+        return {name: normal(rng, *shape) for name, shape in ends.items()} | {"blocks": blocks, "scales": scales}
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
         x = params["embedding"][batch[:, :-1]] + params["positions"][None]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -185,3 +186,12 @@ def test_100_000_steps_leave_nothing_behind():
     assert left[1][0] == left[0][0]
     assert left[1][1] - left[0][1] < 4.5e6
     assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("feed", [by_diag, by_loss, without_estimate])
+def test_a_step_exported_for_several_platforms_is_here_the_one_compiled_here(feed):
+    loss, params, batch = PROBLEMS["mlp"]
+    tx = optax.chain(oah.adaptive_nesterov(), oah.adahessian(0.15, b1=0, b2=0.98, eps=1e-8), optax.clip(0.01))
+    step, args = jax.jit(ways.step_of(feed, tx, loss)), (params, tx.init(params), KEY, batch)
+    exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(*args)
+    chex.assert_trees_all_equal(exported.call(*args), step(*args))

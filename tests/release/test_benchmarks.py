@@ -10,9 +10,8 @@ import optax
 import pytest
 
 import optax_adahessian as oah
-from benchmarks import pages, timing
+from benchmarks import pages, programs, timing
 from benchmarks.cost import __main__ as cost
-from benchmarks.cost import collectives
 from benchmarks.train import __main__ as train
 from benchmarks.train import jobs, tasks, training
 from benchmarks.train.optimizers import BASELINE, OURS, OURS_PLAIN, ROWS
@@ -85,7 +84,7 @@ def test_ratios_are_to_the_reference_before_and_after(monkeypatch):
             trained.append((name, steps))
             now += steps * seconds * (1 + 1e-4 * now)  # at the end of the run everything is twice as slow
 
-        return timing.Subject(train, interval, "adamw")
+        return timing.Subject(timing.by_the_clock(train), interval, "adamw")
 
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
     subjects = {"adamw": subject("adamw", 1.0), "ours": subject("ours", 3.0, interval=10)}
@@ -105,16 +104,29 @@ def test_an_interval_costs_the_mean_of_its_steps(run):
     assert tenth["temp_bytes"] == max(every["temp_bytes"], never["temp_bytes"])
 
 
-def test_collectives_are_counted_with_their_bytes():
+def test_collectives_are_counted_with_their_bytes_and_rounds():
     text = """
-      %a = (f32[16,32]{1,0}, bf16[]) all-reduce(%x, %y), replica_groups={}
-      %b = f32[8]{0} all-reduce(%z)
-      %c = f32[2,4]{1,0} reduce-scatter(%z), note="= f32[9] all-gather-like"
-    """
-    found = collectives.count(text)
-    assert found["all-reduce"] == [2, 4 * 16 * 32 + 2 + 4 * 8]
+%body (p: f32[8]) -> f32[8] {
+  %b = f32[8]{0} all-reduce(%z)
+  %c = (f32[4]{0}, f32[8]{0}) all-gather-start(%z), note="= f32[9] all-to-all-like"
+}
+
+%condition (p: s32[]) -> pred[] {
+  %bound = s32[] constant(5)
+  ROOT %less = pred[] compare(%i, %bound), direction=LT
+}
+
+ENTRY %main (p: f32[16,32]) -> f32[8] {
+  %a = (f32[16,32]{1,0}, bf16[]) all-reduce(%x, %y), replica_groups={}
+  %d = f32[2,4]{1,0} reduce-scatter(%z)
+  ROOT %w = f32[8] while(%t), condition=%condition, body=%body
+}
+"""
+    found = programs.collectives(text, devices=8)
+    assert found["all-reduce"] == [1 + 5, 4 * 16 * 32 + 2 + 5 * 4 * 8]
+    assert found["all-gather"] == [5, 5 * 4 * 8]  # what it starts with does not count
     assert found["reduce-scatter"] == [1, 8 * 4 * 2 * 4]  # its result is one of eight parts
-    assert found["all-gather"] == [0, 0]
+    assert found["all-to-all"] == [0, 0]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -1,8 +1,5 @@
 """What a step communicates, counted from the compiled program."""
 
-import math
-import re
-
 import jax
 import pytest
 from helpers import ways
@@ -11,19 +8,16 @@ from helpers.ways import AXIS
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from benchmarks.programs import collectives
+
 PARAMS = ways.initial_params()
 BYTES = sum(leaf.nbytes for leaf in jax.tree.leaves(PARAMS))
 LOSS_BYTES = 4
-_RESULT = re.compile(r"= (.+?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\(")
 
 
 def communicated(program):
-    """Bytes of the results of each kind of collective operation; every number here has four."""
-    total = {}
-    for shapes, kind, _ in _RESULT.findall(program.as_text()):
-        for dims in re.findall(r"[fsu]32\[(.*?)\]", shapes):
-            total[kind] = total.get(kind, 0) + 4 * math.prod(map(int, filter(None, dims.split(","))))
-    return total
+    """Bytes of each kind of collective operation."""
+    return {kind: size for kind, (_, size) in collectives(program.as_text(), jax.device_count()).items() if size}
 
 
 def program_of(step, mesh, params_spec):
@@ -63,7 +57,7 @@ def test_fully_sharded_parameters_are_gathered_and_so_are_their_tangents(feed, w
     step = ways.step_of(feed, ways.optimizer(), ways.loss_in_shard_map(mesh, P(AXIS)))
     total = communicated(program_of(step, mesh, P(AXIS)))
     assert total["all-gather"] == worth * BYTES
-    assert total["reduce-scatter"] == worth * BYTES / jax.device_count()  # a result is one device's part
+    assert total["reduce-scatter"] == worth * BYTES
     blocks = 4 * sum(leaf.shape[1] for leaf in jax.tree.leaves(PARAMS))
     assert total["all-reduce"] == LOSS_BYTES + (blocks if worth == 2 else 0)
 
