@@ -120,7 +120,9 @@ def test_help_and_wrong_arguments(command: str, answer: str, capsys) -> None:
 
 
 def test_ctrl_c_ends_silently() -> None:
-    interrupted = "import os, signal; from optax_adahessian import _cli\n"
+    # A shell starts programs in the background with this signal ignored.
+    interrupted = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    interrupted += "from optax_adahessian import _cli\n"
     interrupted += "_cli.run = lambda options: os.kill(os.getpid(), signal.SIGINT)\n_cli.main()"
     done = subprocess.run([sys.executable, "-c", interrupted, "path"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")  # a shell shows 128 + 2
