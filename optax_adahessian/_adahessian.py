@@ -142,7 +142,7 @@ def scale_by_curvature(
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation around a rule, which is two functions of one leaf.
 
-    ``second_moment(weight, d, nu)`` takes the curvature d of each block into its running mean, with the weight
+    ``second_moment(weight, d, nu)`` takes the finite curvature d of each block into its running mean, with the weight
     ``(1 - b2^D) / (1 - b2^t)`` of an estimate for D steps. ``direction(mu, nu)`` is the update, from the bias-corrected
     first moment and `nu` expanded from blocks.
     """
@@ -173,11 +173,16 @@ def scale_by_curvature(
         count = optax.safe_increment(state.count)
         weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
         curvatures = spatial_average.map(curvature, hessian_diag)
-        finite = [jnp.all(jnp.isfinite(d)) for d in jax.tree.leaves(curvatures)]
+        finite = jax.tree.map(jnp.isfinite, curvatures)
+
+        def average(ok: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
+            return jnp.where(ok, second_moment(weight.astype(nu.dtype), jnp.where(ok, d, 0), nu), nu)
+
+        usable = functools.reduce(operator.and_, map(jnp.all, jax.tree.leaves(finite)), True)
         return state._replace(
             last_estimate=count,
-            rejected=jnp.where(functools.reduce(operator.and_, finite, True), state.rejected, state.rejected + 1),
-            nu=jax.tree.map(lambda d, nu: second_moment(weight.astype(nu.dtype), d, nu), curvatures, state.nu),
+            rejected=jnp.where(usable, state.rejected, state.rejected + 1),
+            nu=jax.tree.map(average, finite, curvatures, state.nu),
         )
 
     def update_fn(
@@ -205,20 +210,19 @@ def scale_by_curvature(
 
 
 def second_moment(weight: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
-    """The running mean of d^2: of the first finite estimate itself; unchanged where this one is not finite."""
-    finite = jnp.isfinite(d)
-    new = (1 - weight) * nu + jnp.where(nu > UNKNOWN, weight, 1) * jnp.where(finite, d, 0) ** 2
+    """The running mean of d^2, which the first estimate is itself."""
     largest = jnp.finfo(nu.dtype).max / 4  # where the square of a finite curvature is infinite
-    return jnp.where(finite, jnp.clip(new, flat(nu.dtype), largest), nu)
+    new = nu + jnp.where(nu > UNKNOWN, weight, 1) * (d**2 - nu)
+    return jnp.clip(new, flat(nu.dtype), largest)
 
 
 def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> jax.Array:
     """``mu / (nu^(k/2) + eps)``; no step where nothing is known of the curvature, nor where it is 0 and eps is 0."""
     least = flat(nu.dtype)
-    root = jnp.sqrt(jnp.maximum(nu, least))
-    denominator = jnp.where(nu > jnp.where(jnp.asarray(eps) > 0, UNKNOWN, least), root**hessian_power + eps, jnp.inf)
+    denominator = jnp.sqrt(jnp.maximum(nu, least)) ** hessian_power + eps
+    known = nu > least * (eps <= 0)  # above `UNKNOWN`, and above `flat` if eps is 0
     # An infinite step would leave a clip as one of the clip's length, for ever.
-    return jnp.where(jnp.isfinite(mu), mu / denominator, jnp.nan)
+    return jnp.where(jnp.isfinite(mu), mu / jnp.where(known, denominator, jnp.inf), jnp.nan)
 
 
 def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:

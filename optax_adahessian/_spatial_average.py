@@ -207,7 +207,7 @@ def _sharding_with(x: jax.Array, axis: int, *mesh_axes: Any) -> NamedSharding | 
 
 def _is_box(node: Any) -> bool:
     """Whether `node` holds one array, as its attribute `value` (and is not a tuple of the user's with such a field)."""
-    if isinstance(node, tuple):
+    if isinstance(node, (jax.Array, tuple)):
         return False
     children = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda child: child is not node)
     return [getattr(entry, "name", None) for path, _ in children for entry in path] in (["value"], ["raw_value"])

@@ -19,7 +19,7 @@ import jax
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
-from benchmarks import machine
+from benchmarks import machine, pages
 from benchmarks.fits import report, rows
 from benchmarks.fits.models import FITS, load
 
@@ -45,14 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where, *lines = map(json.loads, path.read_text().splitlines())
     text = report.tables(where, lines)
     print(text)
-    folders = [(options.out, options.out)]
+    (options.out / "fits.md").write_text(text)
+    images = [options.out]
     if options.publish:
-        folders.append((ROOT / "docs" / "tables", ROOT / "docs" / "images"))
         (ROOT / "benchmarks" / "records" / "fits.jsonl").write_text(path.read_text())
-    for tables, images in folders:
-        (tables / "fits.md").write_text(text)
+        pages.publish({"fits": text})
+        images.append(ROOT / "docs" / "images")
+    for folder in images:
         if any(line["fit"] == report.PICTURED for line in lines):
-            report.picture(lines).savefig(images / "fits_rates.png", dpi=120, metadata={"Software": None})
+            report.picture(lines).savefig(folder / "fits_rates.png", dpi=120, metadata={"Software": None})
 
 
 def _run(path: pathlib.Path, names: Sequence[str], gradients: int) -> None:

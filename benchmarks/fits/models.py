@@ -169,10 +169,12 @@ def _theophylline() -> Fit:
     return Fit("Theophylline, compartments", "Boeckmann, Sheiner, Beal 1994", loss_fn, **start, **batches)
 
 
-def _guide(title: str, source: str, model: Callable[[], None], size: Callable[[str], float], keys: int) -> Fit:
-    """NumPyro's mean-field guide, from the medians of the prior: ten draws for a gradient, ten a key for the loss."""
+def _guide(
+    title: str, source: str, model: Callable[[], None], size: Callable[[str], float], draws: int, keys: int
+) -> Fit:
+    """NumPyro's mean-field guide, from the medians of the prior: so many draws for a gradient, and for each key."""
     guide = AutoNormal(model, init_loc_fn=init_to_median)
-    svi = SVI(model, guide, numpyro.optim.Adam(1.0), Trace_ELBO(num_particles=10))
+    svi = SVI(model, guide, numpyro.optim.Adam(1.0), Trace_ELBO(num_particles=draws))
     start = svi.get_params(svi.init(jax.random.key(0)))
     unconstrained = svi.optim.get_params(svi.init(jax.random.key(0)).optim_state)
 
@@ -193,7 +195,7 @@ def _schools() -> Fit:
     def size(name: str) -> float:
         return 1.0 if "tau" in name else 10.0
 
-    return _guide("Eight schools, mean-field guide", "Rubin 1981", model, size, keys=1000)
+    return _guide("Eight schools, mean-field guide", "Rubin 1981", model, size, 10, keys=1000)
 
 
 def _sleep() -> Fit:
@@ -215,9 +217,8 @@ def _sleep() -> Fit:
     def size(name: str) -> float:
         return 1.0 if name.startswith("sd") else 10.0 if "slope" in name else 100.0
 
-    return _guide(
-        "300 subjects without sleep, mean-field guide", "simulated after Bates et al. 2015", model, size, keys=32
-    )
+    title = "300 subjects without sleep, mean-field guide"
+    return _guide(title, "simulated after Bates et al. 2015", model, size, 1, keys=320)
 
 
 def _motorcycle() -> Fit:

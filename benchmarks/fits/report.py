@@ -76,7 +76,7 @@ def picture(lines: Sequence[Line]) -> Figure:
         heights = np.clip(fractions(line), 1e-5, 10.0)
         axes.plot(line["rates"], heights, "o-", color=color, label=label, linewidth=2.5)
     axes.axhline(GOOD, color="0.6", linestyle="--")
-    axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss above the optimum, from 1")
+    axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss above the optimum (start: 1)")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

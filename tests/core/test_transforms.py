@@ -13,7 +13,7 @@ import optax_adahessian as oah
 
 STEPS = 3
 PARAMS = {"w": np.linspace(-1.0, 2.0, 6).reshape(2, 3), "b": np.array([1.0, -2.0, 0.5]), "flat": np.ones(1)}
-HYPER = {"learning_rate": 0.1, "b1": 0.5, "b2": 0.9, "eps": 0.01, "hessian_power": 0.75, "weight_decay": 0.125}
+HYPER = {"learning_rate": 0.1, "b1": 0.5, "b2": 0.9, "eps": 0.25, "hessian_power": 0.75, "weight_decay": 0.125}
 
 
 def loss_fn(params):

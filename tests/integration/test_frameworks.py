@@ -207,6 +207,28 @@ def test_keras_draws_the_same_mask_for_the_same_variables():
     assert first == again != other
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")  # in Keras
+def test_the_keras_optimizer_is_restored_and_estimates_the_loss_without_its_scale(tmp_path):
+    program, _ = run(source("keras 2 shown", ("epochs=8", "epochs=1")))
+    keras, model = program["keras"], program["model"]
+    model.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(restored.optimizer, program["AdaHessian"])
+    for before, after in zip(model.optimizer.variables, restored.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(before.value, after.value)
+
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        scaled, _ = run(source("keras 2 shown", ("epochs=8", "epochs=1")))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    optimizer = scaled["model"].optimizer
+    assert optimizer.dynamic_scale.value > 1000
+    for plain, half in zip(model.optimizer.state, optimizer.inner_optimizer.state, strict=True):
+        np.testing.assert_allclose(half.value, plain.value, rtol=0.05, atol=1e-3)
+
+
 def has_cond(jaxpr):
     """A choice by a value, and not by the platform that the program is compiled for."""
     conds = [equation for equation in all_equations(jaxpr.jaxpr) if equation.primitive.name == "cond"]
