@@ -132,8 +132,8 @@ def moved(line: Line) -> float | None:
 
 def tables(lines: Sequence[Line]) -> str:
     """A table for each model."""
-    header = ["on each chip", "arguments, GB", "temporary, GB", "TFLOPs", "compile, CPU s"]
-    header += [*COLLECTIVES, "all, in bfloat16 parameters"]
+    header = ["on each chip", "arguments, GB", "temporary, GB", "FLOPs over AdamW's", "compile, CPU s"]
+    header += [*COLLECTIVES, "all bytes, in bfloat16 parameters"]
     parts = []
     for name in dict.fromkeys(line["model"] for line in lines):
         mine = [line for line in lines if line["model"] == name]
@@ -142,17 +142,17 @@ def tables(lines: Sequence[Line]) -> str:
             f"**{mine[0]['parameters'] / 1e9:.2f} billion parameters** over v5e:{size.shape}: {size.layers} layers of "
             f"width {size.width:,}, {size.batch} x {size.length:,} tokens.\n"
         )
-        parts.append(markdown(header, map(_cells, mine)))
+        parts.append(markdown(header, [_cells(line, find(mine, row=ADAMW)) for line in mine]))
     return "\n".join(parts)
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: Line, adamw: Line) -> list[str]:
     kinds = [line["collectives"][kind] for kind in COLLECTIVES]
     return [
         line["row"],
         number(line["argument_bytes"] / 1e9),
         number(line["temp_bytes"] / 1e9),
-        number(line["flops"] / 1e12),
+        number(over(line["flops"], adamw.get("flops"))),
         number(line["compile_seconds"], 0),
         *(f"{count:,} ({size / 1e9:.1f} GB)" if count else "-" for count, size in kinds),
         number(moved(line)),
