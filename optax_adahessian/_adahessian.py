@@ -212,7 +212,7 @@ def scale_by_curvature(
 def second_moment(weight: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
     """The running mean of d^2, which the first estimate is itself."""
     largest = jnp.finfo(nu.dtype).max / 4  # where the square of a finite curvature is infinite
-    new = nu + jnp.where(nu > UNKNOWN, weight, 1) * (d**2 - nu)
+    new = (1 - weight) * nu + jnp.where(nu > UNKNOWN, weight, 1) * d**2
     return jnp.clip(new, flat(nu.dtype), largest)
 
 
