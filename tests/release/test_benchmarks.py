@@ -63,8 +63,8 @@ def test_an_earlier_record_is_drawn_again(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("main", "arguments", "record"),
-    [*((cost.main, [command], f"cost_{command}") for command in COMMANDS), (train.main, [], "train")],
-    ids=[*COMMANDS, "train"],
+    [*((cost.main, [command], f"cost_{command}") for command in cost.COMMANDS), (train.main, [], "train")],
+    ids=[*cost.COMMANDS, "train"],
 )
 def test_the_pages_have_the_tables_of_the_records(main, arguments, record, tmp_path):
     main([*arguments, "--from", str(train.ROOT / f"benchmarks/records/{record}.jsonl"), "--out", str(tmp_path)])
