@@ -154,13 +154,13 @@ def scale_by_curvature(
         params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
 
         def unknown(block: tuple[int, ...], p: Any) -> jax.Array:
-            return block_mean(jnp.full_like(p, UNKNOWN, dtype=jnp.result_type(p, jnp.float32)), block)
+            return block_mean(jnp.full_like(p, UNKNOWN, dtype=jnp.promote_types(p.dtype, jnp.float32)), block)
 
         return ScaleByAdaHessianState(
             count=jnp.zeros([], jnp.int32),
             last_estimate=jnp.zeros([], jnp.int32),
             rejected=jnp.zeros([], jnp.int32),
-            mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params) if has_momentum else None,
+            mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype or p.dtype), params) if has_momentum else None,
             nu=spatial_average.map(unknown, params),
             estimator=feed.init(params),
         )

@@ -45,7 +45,8 @@ def probe_scale(state: optax.OptState, params: optax.Params) -> Any:
     the norm 1, the symmetric equilibration of H (Ruiz, "A scaling algorithm to equilibrate both rows and columns norms
     in matrices", RAL-TR-2001-034). In other units, :math:`w_i \to c_i w_i`, it is :math:`\hat\nu_i / c_i^4`, so a step
     scales as its parameter does. Use it with ``eps=0``, a warm-up of the rate, and a `b2` of 0.9 or 0.95, which
-    forgets the first estimates with s = 1.
+    forgets the first estimates with s = 1. A diagonal knows no correlations: subtract the means of features. In float32
+    natural scales from 1e-9 to 1e9 work. docs/units.md says where it fails.
 
     `state` is of any optimizer of `params` that contains this rule, once or for several parts; else ValueError. The
     result is like `params`, in their shardings, in float32 (float64 for float64 leaves). An entry without curvature has

@@ -169,3 +169,12 @@ def test_without_eps_what_is_flat_makes_no_step():
         tx = oah.scale_by_adahessian(b1=0, eps=eps)
         updates, _ = tx.update(g, tx.init(h), hessian_diag=h)
         np.testing.assert_allclose(updates, expected, rtol=1e-6)
+
+
+def test_a_number_without_a_dtype_of_its_own_keeps_the_types_of_the_state():
+    """Under x64 `jnp.asarray(1.0)` is a weak float64, of which `jnp.result_type` with float32 would make float32."""
+    with jax.enable_x64(True):
+        tx, params = oah.adahessian(0.1), {"w": jnp.asarray(1.0)}
+        before = tx.init(params)
+        _, after = tx.update(params, before, params, hessian_diag={"w": jnp.ones(())})
+        assert jax.tree.map(jax.typeof, before) == jax.tree.map(jax.typeof, after)
