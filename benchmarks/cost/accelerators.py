@@ -20,6 +20,8 @@ from benchmarks.timing import Plan
 DEVICES = ("v5e", "H100")
 SIGNS, ESTIMATING, RECOMMENDED = "signs of 104 leaves", "ours, with an estimate", MOMENTUM + "no estimate"
 LIMITED = (ADAMW, CLIPPED, PLAIN, ESTIMATING, RECOMMENDED)  # the rows that have a limit
+# Not met: XLA makes two kernels of the momentum's three sums over a large leaf, where the clip has one of one sum.
+MISSED = "H100, recommended, no estimate: over AdamW after a clip"
 ROWS = {  # of the table, and of `optimizers.methods`
     ADAMW: ADAMW,
     CLIPPED: CLIPPED,
@@ -128,8 +130,7 @@ def targets(lines: Sequence[Line]) -> list[Target]:
         Target("v5e, recommended, no estimate: over AdamW after a clip", ratio("v5e", RECOMMENDED, CLIPPED), 1.05),
         Target("v5e, with an estimate: cycles over AdamW's", ratio("v5e", ESTIMATING), 4),
         Target("H100, no estimate: kernels over AdamW's", ratio("H100", PLAIN), 1.1),
-        # XLA makes two kernels of the three sums over a large leaf, where the clip has one.
-        Target("H100, recommended, no estimate: over AdamW after a clip", ratio("H100", RECOMMENDED, CLIPPED), 1.2),
+        Target(MISSED, ratio("H100", RECOMMENDED, CLIPPED), 1.15),
         Target("H100, with an estimate: kernels over AdamW's", ratio("H100", ESTIMATING), 1.8),
         Target("H100, signs of 104 leaves: kernels", signs.get("kernels"), 16, 0),
         Target("H100, signs of 104 leaves: temporary MB", over(signs.get("temp_bytes"), 1e6), 1),
