@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from optax_adahessian._errors import as_number, check_real_leaves, check_type
@@ -151,7 +152,7 @@ def scale_by_curvature(
 
     def init_fn(params: optax.Params) -> ScaleByAdaHessianState:
         check_real_leaves("params", params)
-        params = jax.tree.map(lambda p: p if hasattr(p, "shape") else jnp.asarray(p), params)
+        params = jax.tree.map(lambda p: jnp.asarray(p) if isinstance(p, (float, np.ndarray)) else p, params)
 
         def unknown(block: tuple[int, ...], p: Any) -> jax.Array:
             return block_mean(jnp.full_like(p, UNKNOWN, dtype=jnp.promote_types(p.dtype, jnp.float32)), block)
