@@ -46,7 +46,9 @@ def adahessian(
         w_t &= w_{t-1} - \alpha_t \left( \frac{\hat\mu_t}{\hat\nu_t^{k/2} + \varepsilon} + \lambda w_{t-1} \right)
 
     where the hats divide by :math:`1 - \beta^t`, t from 1. An estimate counts for all D steps since the last one, with
-    weight :math:`1 - \beta_2^D`.
+    weight :math:`1 - \beta_2^D`. With n probes and blocks of one, :math:`\hat\nu_t` tends to
+    :math:`H_{ii}^2 + \frac1n \sum_{j \neq i} H_{ij}^2`: more probes, and larger blocks, also change the effective
+    learning rate.
 
     `update` takes the curvature in one of two ways. ``hessian_diag`` is an estimate from
     `value_grad_and_hessian_diag`, or None for a step without a new one. ``obj_fn`` (or ``value_fn``, as in Optax's line
