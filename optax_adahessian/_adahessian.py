@@ -197,15 +197,15 @@ def scale_by_curvature(
         # Without the first moment, of which a `lax.cond` would make a copy.
         state = feed.fold_estimate(fold, state._replace(mu=None), updates, params, extra_args)
         count = optax.safe_increment(state.count)
-        moments: Any = updates
-        weight: Any = 1
+        moments = updates
         if has_momentum:
-            moments = jax.tree.map(functools.partial(moving_average, b1), updates, mu)
+            averages = jax.tree.map(functools.partial(moving_average, b1), updates, mu)
             weight = _ema_weight(b1, count, state.nu)
-            mu = jax.tree.map(lambda m, old: m.astype(old.dtype), moments, mu)
+            moments = jax.tree.map(lambda m: m / weight.astype(m.dtype), averages)
+            mu = jax.tree.map(lambda m, old: m.astype(old.dtype), averages, mu)
 
         def step(block: tuple[int, ...], g: jax.Array, m: jax.Array, nu: jax.Array) -> jax.Array:
-            return direction(m / jnp.asarray(weight, m.dtype), block_expand(nu, block, g)).astype(g.dtype)
+            return direction(m, block_expand(nu, block, g)).astype(g.dtype)
 
         return spatial_average.map(step, updates, moments, state.nu), state._replace(count=count, mu=mu)
 
