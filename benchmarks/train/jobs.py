@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.timing import Plan, Subject, interleaved, quartiles
 from benchmarks.train import search
-from benchmarks.train.optimizers import BASELINE, PAPER_10, ROWS, STUDIES, STUDY_ROWS, STUDY_TASKS, Settings
+from benchmarks.train.optimizers import BASELINE, ROWS, STUDIES, STUDY_ROWS, Settings
 from benchmarks.train.search import Record, Result, Train
 from benchmarks.train.tasks import load
 from benchmarks.train.training import DENSE_START, Trainer
@@ -22,14 +22,15 @@ class Job(NamedTuple):
 
     task: str
     row: str
-    steps: int  # that take as long as `adamw_steps` of AdamW; in studies the same number
+    steps: int  # that take as long as `adamw_steps` of AdamW; in studies the same number, or the row's own
     adamw_steps: int
     share: float = 1.0  # of the seeds
 
     def result(self, known: dict[Any, Record], train: Train) -> Result:
         """All runs of the job, those that are not known by `train`."""
-        row, seeds = ALL_ROWS[self.row], self.share * load(self.task).seeds
-        tuning, final = range(max(2, round(seeds / 3))), range(1000, 1000 + max(2, round(seeds)))
+        row, task = ALL_ROWS[self.row], load(self.task)
+        seeds = (task.seeds / 3, task.seeds, max(4, task.seeds / 2))
+        tuning, final, studied = (max(2, round(self.share * n)) for n in seeds)
 
         def run(settings: Settings, seed: int, steps: int) -> Record:
             if (key := _key(settings, seed, steps)) not in known:
@@ -37,8 +38,9 @@ class Job(NamedTuple):
             return known[key]
 
         if self.row in STUDY_ROWS:
-            return search.study(row, run, tuning, self.adamw_steps)
-        return search.compare(row, run, (tuning, final), self.steps, self.adamw_steps)
+            return search.study(row, run, range(studied), self.steps)
+        parts = range(tuning), range(1000, 1000 + final)
+        return search.compare(row, run, parts, self.steps, self.adamw_steps, task.decays)
 
     def known(self, records: Iterable[Record]) -> dict[Any, Record]:
         """The finished runs of the job, by what makes two runs the same."""
@@ -65,16 +67,15 @@ def plan(tasks: Iterable[str], rows: Sequence[str], records: Iterable[Record], s
     """All jobs of the main table whose steps are timed, and of the studies."""
     ratios, jobs = {(r["task"], r["row"]): r["ratio"] for r in records if r["kind"] == "seconds"}, []
     for task, row in itertools.product(tasks, rows):
-        if (task, row) in ratios or in_study(task, row):
-            steps = round(share * load(task).steps)
+        if (task, row) in ratios or any(task in s.tasks and row in s.rows for s in STUDIES.values()):
+            steps = round(share * (ALL_ROWS[row].steps or load(task).steps))
             jobs.append(Job(task, row, round(steps / ratios.get((task, row), 1.0)), steps, share))
     return jobs
 
 
-def in_study(task: str, row: str) -> bool:
-    """Where the paper's rule diverges is asked of every task."""
-    tasks = STUDY_TASKS[:2] if row in STUDIES["interval"] else STUDY_TASKS
-    return row == PAPER_10 or (row in STUDY_ROWS and task in tasks)
+def is_for(row: str, task: str) -> bool:
+    """Whether a row of the main table is for this task."""
+    return row in ROWS and task in (ROWS[row].tasks or [task])
 
 
 @functools.lru_cache(maxsize=64)
@@ -92,6 +93,7 @@ def time_steps(report: Callable[[Record], None], task: str, rows: Sequence[str],
             lambda runs: sum(_trainer(task, row).seconds(steps, dense_start) for _ in range(runs)), 1, BASELINE
         )
 
+    compilation = {row: _trainer(task, row).compile_seconds for row in dict.fromkeys([BASELINE, *rows])}
     times = interleaved(
         {row: subject(row) for row in dict.fromkeys([BASELINE, *rows])}, Plan(rounds, block_seconds=0.1)
     )
@@ -101,6 +103,7 @@ def time_steps(report: Callable[[Record], None], task: str, rows: Sequence[str],
             "step_seconds": statistics.median(times[row].seconds) / steps,
             "ratio": ratio,
             "quartiles": [low, high],
+            "compile_seconds": compilation[row],
         }
         report({"kind": "seconds", "task": task, "row": row, **measured})
 

@@ -1,5 +1,6 @@
 """Tables and a picture, from finished runs alone."""
 
+import itertools
 import math
 import operator
 import statistics
@@ -8,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from matplotlib.figure import Figure
 
 from benchmarks.report import markdown
-from benchmarks.train.jobs import ALL_ROWS, Job
-from benchmarks.train.optimizers import BASE, BASELINE, OURS, ROWS, STUDIES, STUDY_TASKS, WIDE
+from benchmarks.train.jobs import Job
+from benchmarks.train.optimizers import BASELINE, OURS, ROWS, STUDIES, WIDE
 from benchmarks.train.search import Record, Result, Trial, best, lowest_diverging, ratio, standard_error
 from benchmarks.train.tasks import load
 
@@ -29,36 +30,45 @@ def tables(records: Sequence[Record], results: Results) -> dict[str, str]:
     """All tables by name; those of which nothing is finished are left out."""
     compared = {task: rows for task, rows in results.items() if BASELINE in rows}
     texts = {
-        "summary": _summary(records[0], compared),
+        "summary": _summary(records, compared),
         "details": "\n".join(_details(records, task, rows) for task, rows in compared.items()),
         "robustness": _robustness(compared),
         "divergence": _divergence(compared),
+        "grids": _grids(compared),
         **{name: _study(name, results) for name in STUDIES},
     }
     return {name: text for name, text in texts.items() if text}
 
 
-def _summary(machine: Record, results: Results) -> str:
+def _summary(records: Sequence[Record], results: Results) -> str:
     """Test losses at equal seconds over AdamW's, and how often they are lower."""
+    machine, seconds = records[0], [r for r in records if r["kind"] == "seconds" and r["task"] in results]
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("jax", "optax"))
     text = f"{machine['cores']} cores of {machine['processor']}, load {machine['load']:.1f} at the start, {versions}, "
     text += f"commit {machine['commit']}.{' **A quick run: it shows that it works, no more.**' * machine['quick']}\n\n"
-    rows = [row for row in ROWS if row != BASELINE and all(row in result for result in results.values())]
+    rows = [row for row in ROWS if row != BASELINE and any(row in result for result in results.values())]
     rows.sort(key=lambda row: row != OURS)  # first, since the table may be wider than the page
-    ratios = {row: [ratio(result[row].final, result[BASELINE].final) for result in results.values()] for row in rows}
+    having = {row: [result for result in results.values() if row in result] for row in rows}
+    ratios = {row: [ratio(r[row].final, r[BASELINE].final) for r in having[row]] for row in rows}
     counts = {
+        "tasks": lambda value, error: True,
         "lower on": lambda value, error: value < 1,
         "at most 3% higher on": lambda value, error: value <= 1.03,
         "lower by two standard errors on": lambda value, error: value < 1 - 2 * error,
         "higher by two standard errors on": lambda value, error: value > 1 + 2 * error or value == math.inf,
     }
     body = []
-    for i, (task, result) in enumerate(results.items()):
-        body.append([load(task).title, _loss(result[BASELINE].final), *(_percent(*ratios[row][i]) for row in rows)])
+    for task, result in results.items():
+        cells = (_percent(*ratio(result[r].final, result[BASELINE].final)) if r in result else "-" for r in rows)
+        body.append([load(task).title, _loss(result[BASELINE].final), *cells])
     body += [[f"*{name}*", "", *(str(sum(f(*p) for p in ratios[row])) for row in rows)] for name, f in counts.items()]
-    middle = {row: [statistics.median(r[row].final.losses()) for r in results.values()] for row in (BASELINE, *rows)}
-    means = (statistics.geometric_mean(map(operator.truediv, middle[row], middle[BASELINE])) for row in rows)
+    means = []
+    for row in rows:
+        middle = ([statistics.median(r[name].final.losses()) for r in having[row]] for name in (row, BASELINE))
+        means.append(statistics.geometric_mean(itertools.starmap(operator.truediv, zip(*middle, strict=True))))
     body.append(["*geometric mean, by medians over seeds*", "", *map(_percent, means)])
+    compiled = [[r["compile_seconds"] for r in seconds if r["row"] == row] for row in (BASELINE, *rows)]
+    body.append(["*CPU seconds to compile, median*", *(f"{statistics.median(c):.1f}" for c in compiled)])
     return text + markdown(["", "AdamW's test loss", *rows], body)
 
 
@@ -71,7 +81,7 @@ def _details(records: Sequence[Record], task: str, result: Mapping[str, Result])
     text += f"{steps * step:.2g} seconds a run. {tuned} seeds to tune and {seeds} to report.\n\n"
     body = []
     for row in (row for row in ROWS if row in result):
-        _, _, final, equal_steps = result[row]
+        final, equal_steps = result[row].final, result[row].equal_steps
         numbers = [f"{name} {value:g}" for name, value in final.settings.items()]
         step = "{:.2f} ({:.2f} to {:.2f})".format(timed[row]["ratio"], *timed[row]["quartiles"])
         own = [row, step, f"{final.runs[0]['steps']:,}", _loss(final), _percent(*ratio(equal_steps, adamw.equal_steps))]
@@ -101,30 +111,76 @@ def _robustness(results: Results) -> str:
 
 
 def _divergence(results: Results) -> str:
-    rows = [row for row in ALL_ROWS if ALL_ROWS[row].grid and any(row in result for result in results.values())]
+    rows = [row for row in ROWS if ROWS[row].grid and any(row in result for result in results.values())]
 
     def cell(result: Mapping[str, Result], row: str) -> str:
         rate = lowest_diverging(result[row].grid) if row in result else None
-        return f"{rate:g}" if rate else f"above {ALL_ROWS[row].rates(*WIDE)[-1]:g}" if row in result else "-"
+        return f"{rate:g}" if rate else f"above {ROWS[row].rates(*WIDE)[-1]:g}" if row in result else "-"
 
     body = [[load(task).title, *(cell(result, row) for row in rows)] for task, result in results.items()]
     return markdown(["the lowest rate that diverges", *rows], body)
 
 
+def _grids(results: Results) -> str:
+    """Of all grids of so many neighbouring rates and clips, the one that comes near the best on most tasks."""
+    losses: dict[str, dict[tuple[float, float], float]] = {
+        task: {(t.settings["learning_rate"], t.settings["clip"]): t.mean("validation") for t in result[OURS].joint}
+        for task, result in results.items()
+        if OURS in result
+    }
+    if not losses:
+        return ""
+    rates, clips = (sorted(set(axis)) for axis in zip(*next(iter(losses.values())), strict=True))
+
+    def missed(grid: tuple[Sequence[float], Sequence[float]]) -> list[float]:
+        """The best loss of the grid over the best of all, for each task."""
+        return [min(map(loss.__getitem__, itertools.product(*grid))) / min(loss.values()) for loss in losses.values()]
+
+    def quality(grid: tuple[Sequence[float], Sequence[float]]) -> tuple[int, float]:
+        return sum(r <= 1.05 for r in missed(grid)), -statistics.geometric_mean(missed(grid))
+
+    body = []
+    for n, m in ((1, 1), (3, 1), (3, 2), (3, 3), (4, 2), (4, 3), (5, 3), (7, 5)):
+        grids = itertools.product(_runs(rates, n), _runs(clips, m))
+        top = max(grids, key=quality)
+        ratios = missed(top)
+        within = [sum(r <= 1 + x for r in ratios) for x in (0.05, 0.1)]
+        cells = [", ".join(f"{value:.2g}" for value in axis) for axis in top]
+        numbers = [str(n * m), *map(str, within), _percent(statistics.median(ratios)), _percent(max(ratios))]
+        body.append([*cells, *numbers])
+    header = [
+        "rates",
+        "clips",
+        "runs",
+        f"of {len(losses)} tasks within 5% of the best",
+        "within 10%",
+        "median",
+        "worst",
+    ]
+    return markdown(header, body)
+
+
+def _runs(values: Sequence[float], length: int) -> list[Sequence[float]]:
+    """All runs of neighbours of this length."""
+    return [values[i : i + length] for i in range(len(values) - length + 1)]
+
+
 def _study(name: str, results: Results) -> str:
-    """Over the reference, at equal steps; every row at the best of its rates."""
-    tasks = [task for task in STUDY_TASKS if {BASE, *STUDIES[name]} & results.get(task, {}).keys() > {BASE}]
+    """Over the row that each is compared with, at equal steps; every row at the best of its rates."""
+    tasks, rows = STUDIES[name]
+    have = {task: results[task] for task in tasks if rows.keys() & results.get(task, {}).keys()}
 
     def cell(row: str, result: Mapping[str, Result]) -> str:
-        if row not in result:
+        base = rows[row].base
+        if not {row, base} <= result.keys():
             return "-"
-        tuning, _, final, _ = result[row]
-        text = _loss(final) if row == BASE else _percent(*ratio(final, result[BASE].final))
-        limit = lowest_diverging(tuning)
-        return f"{text} (rate {final.settings['learning_rate']:g}{f', diverges from {limit:g}' if limit else ''})"
+        text = _loss(result[row].final) if row == base else _percent(*ratio(result[row].final, result[base].final))
+        limit = lowest_diverging(result[row].tuning)
+        rate = result[row].final.settings["learning_rate"]
+        return f"{text} (rate {rate:g}{f', diverges from {limit:g}' if limit else ''})"
 
-    body = [[row, *(cell(row, results[task]) for task in tasks)] for row in (BASE, *STUDIES[name])] if tasks else []
-    return markdown(["at equal steps", *(load(task).title for task in tasks)], body)
+    body = [[row, *(cell(row, result) for result in have.values())] for row in rows] if have else []
+    return markdown(["at equal steps", *(load(task).title for task in have)], body)
 
 
 def _percent(value: float, error: float = math.nan) -> str:

@@ -29,9 +29,14 @@ def make_program(task: Task, row: Row) -> Any:
     estimate = oah.value_grad_and_hessian_diag(task.loss_fn, num_probes=row.num_probes)
 
     def train(params: Any, data: Any, key: jax.Array, settings: Any, steps: Any, dense_start: Any) -> Any:
+        numbers = dict(settings)
+        peak, decay = numbers.pop("learning_rate"), numbers.pop("decay", None)
+        if decay is not None:  # the product with the rate is what shrinks a parameter
+            numbers |= {"weight_decay": decay / peak, "mask": jax.tree.map(lambda p: p.ndim > 1, params)}
+
         def transformation(t: Any) -> Any:
-            rate = rate_at(t, settings["learning_rate"], steps)
-            return optax.with_extra_args_support(row.make(**settings | {"learning_rate": rate}))
+            rate = rate_at(t, peak, steps)
+            return optax.with_extra_args_support(row.make(learning_rate=rate, **numbers))
 
         def step(estimating: bool, t: Any, carry: Any) -> Any:
             params, state = carry
@@ -61,12 +66,14 @@ def make_program(task: Task, row: Row) -> Any:
 
 
 class Trainer:
-    """A row on a task; compiled when it is made."""
+    """A row on a task, compiled when it is made, in so many seconds of one core."""
 
     def __init__(self, task: Task, row: Row) -> None:
         self._task, self._row, self._program = task, row, make_program(task, row)
         self._measure = jax.jit(task.measure or task.loss_fn)
+        start = time.process_time()
         self.seconds(0)
+        self.compile_seconds = round(time.process_time() - start, 3)
 
     def train(self, settings: Settings, seed: int, steps: int, dense_start: int = DENSE_START) -> dict[str, Any]:
         """Losses on the validation and the test part, None where not finite, and the test loss at the start."""
@@ -83,4 +90,5 @@ class Trainer:
 
     def seconds(self, steps: int, dense_start: int = DENSE_START) -> float:
         """Of so many steps, at a rate so low that nothing diverges."""
-        return self.train(self._row.numbers | {"learning_rate": 1e-6}, 0, steps, dense_start)["seconds"]
+        decay = {"decay": 0.0} if self._task.decays else {}
+        return self.train(self._row.numbers | decay | {"learning_rate": 1e-6}, 0, steps, dense_start)["seconds"]
