@@ -91,23 +91,19 @@ def _details(records: Sequence[Record], task: str, result: Mapping[str, Result])
 
 
 def _robustness(results: Results) -> str:
-    """What another rate than the best costs, and another clip than 0.01: the median over tasks, and the highest."""
+    """What another rate than the best costs: the median over tasks, and the highest."""
     body = []
     for row in (row for row in ROWS if ROWS[row].grid):
-        mine = [result[row] for result in results.values() if row in result]
-        # The clips are those of the search, with the best of its first rates, and lie as far apart as the rates.
-        clips = [sorted([best(m.tuning[:6]), *m.tuning[6:10]], key=lambda t: t.settings.get("clip", 0)) for m in mine]
-        for number, lines in {"learning_rate": [m.grid for m in mine], "clip": clips}.items():
-            if mine and number in mine[0].final.settings:
-                tops = [trials.index(best(trials)) if number != "clip" else 2 for trials in lines]
-                cells = []
-                for k in (-2, -1, 1, 2):
-                    pairs = [(t[i + k], t[i]) for t, i in zip(lines, tops, strict=True) if 0 <= i + k < len(t)]
-                    costs = [there.mean() / here.mean() for there, here in pairs] or [math.nan]
-                    cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
-                body.append([f"{row}, {number}", *cells])
-    header = "change of the loss at this multiple of the best rate, or of a clip of 0.01"
-    return markdown([header, "0.1", "0.3", "3", "10"], body)
+        grids = [result[row].grid for result in results.values() if row in result]
+        cells = []
+        for k in (-2, -1, 1, 2):
+            pairs = [
+                (grid[i + k], grid[i]) for grid in grids for i in [grid.index(best(grid))] if 0 <= i + k < len(grid)
+            ]
+            costs = [there.mean() / here.mean() for there, here in pairs] or [math.nan]
+            cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
+        body += [[row, *cells]] if grids else []
+    return markdown(["change of the loss at this multiple of the best rate", "0.1", "0.3", "3", "10"], body)
 
 
 def _divergence(results: Results) -> str:
