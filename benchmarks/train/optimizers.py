@@ -119,6 +119,7 @@ ROWS: dict[str, Row] = {
 
 NO_CLIP = 1e30
 STUDY_TASKS = ("relu", "autoencoder", "chars")
+_SHORT, _short = "adaptive_nesterov(0.95)", _after_momentum(_adahessian, 0.95)
 _rows = _after_momentum(functools.partial(_adahessian, spatial_average=oah.SpatialAverage.rows("HWIO")))
 
 STUDIES: dict[str, Study] = {
@@ -143,21 +144,11 @@ STUDIES: dict[str, Study] = {
     ),
     "rule": Study(
         STUDY_TASKS[:2],
-        {
-            BASE: _ours(),
-            "eps 1e-4": _ours(eps=1e-4),
-            "4 probes": _ours(num_probes=4),
-            'rows("HWIO")': _ours(_rows),
-        },
+        {BASE: _ours(), "eps 1e-4": _ours(eps=1e-4), "4 probes": _ours(num_probes=4), 'rows("HWIO")': _ours(_rows)},
     ),
     "momentum": Study(
         STUDY_TASKS,
-        {
-            BASE: _ours(),
-            "b1 0.9": _ours(_adahessian),
-            "b1 0.95": _ours(_adahessian, b1=0.95),
-            "adaptive_nesterov(0.95)": _ours(_after_momentum(_adahessian, 0.95)),
-        },
+        {BASE: _ours(), "b1 0.9": _ours(_adahessian), "b1 0.95": _ours(_adahessian, b1=0.95), _SHORT: _ours(_short)},
     ),
 }
 STUDY_ROWS = {name: row for study in STUDIES.values() for name, row in study.rows.items()}

@@ -33,7 +33,6 @@ def tables(records: Sequence[Record], results: Results) -> dict[str, str]:
         "summary": _summary(records, compared),
         "details": "\n".join(_details(records, task, rows) for task, rows in compared.items()),
         "robustness": _robustness(compared),
-        "divergence": _divergence(compared),
         "grids": _grids(compared),
         **{name: _study(name, results) for name in STUDIES},
     }
@@ -104,17 +103,6 @@ def _robustness(results: Results) -> str:
             cells.append(f"{_percent(statistics.median(costs))}, {_percent(max(costs))}")
         body += [[row, *cells]] if grids else []
     return markdown(["change of the loss at this multiple of the best rate", "0.1", "0.3", "3", "10"], body)
-
-
-def _divergence(results: Results) -> str:
-    rows = [row for row in ROWS if ROWS[row].grid and any(row in result for result in results.values())]
-
-    def cell(result: Mapping[str, Result], row: str) -> str:
-        rate = lowest_diverging(result[row].grid) if row in result else None
-        return f"{rate:g}" if rate else f"above {ROWS[row].rates(*WIDE)[-1]:g}" if row in result else "-"
-
-    body = [[load(task).title, *(cell(result, row) for row in rows)] for task, result in results.items()]
-    return markdown(["the lowest rate that diverges", *rows], body)
 
 
 def _grids(results: Results) -> str:
