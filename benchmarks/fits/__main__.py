@@ -6,7 +6,8 @@ in --out: Ctrl-C ends, and the same command goes on.
 
 examples:
   python -m benchmarks.fits                          a quarter of an hour on two cores
-  python -m benchmarks.fits --fits wine pelts --quick
+  python -m benchmarks.fits --fits wine claims --gradients 30000
+  python -m benchmarks.fits --gradients 60           a minute: does it work?
   python -m benchmarks.fits --from benchmarks/records/fits.jsonl --publish
 """
 
@@ -32,16 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.fits", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--fits", nargs="+", choices=FITS, default=list(FITS), help="default: all")
-    parser.add_argument("--quick", action="store_true", help="a hundredth of the gradients: does it work?")
+    parser.add_argument("--gradients", type=int, default=rows.GRADIENTS, help="of a run (default: %(default)s)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
     parser.add_argument("--from", dest="earlier", type=pathlib.Path, metavar="FILE", help="the lines of an earlier run")
     parser.add_argument("--publish", action="store_true", help="also writes benchmarks/records and docs")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.earlier or options.out / ("fits_quick.jsonl" if options.quick else "fits.jsonl")
+    path = options.earlier or options.out / f"fits_{options.gradients}.jsonl"
     if not options.earlier:
         with jax.enable_x64(True):
-            _run(path, options.fits, rows.GRADIENTS // 100 if options.quick else rows.GRADIENTS)
+            _run(path, options.fits, options.gradients)
     where, *lines = map(json.loads, path.read_text().splitlines())
     text = report.tables(where, lines)
     print(text)
