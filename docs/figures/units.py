@@ -15,7 +15,7 @@ STEPS = 200
 OPTIMIZERS = {
     "Adam, rate 0.1": optax.adam(0.1),
     "AdaHessian, equilibrated": oah.adahessian(
-        optax.warmup_cosine_decay_schedule(0.0, 0.7, STEPS // 20, STEPS), b2=0.95, eps=0.0, equilibrate=True
+        optax.warmup_cosine_decay_schedule(0.0, 1.0, STEPS // 20, STEPS), b2=0.95, eps=0.0, equilibrate=True
     ),
 }
 
