@@ -57,7 +57,7 @@ def adahessian(
 
     For networks start with
     ``optax.chain(adaptive_nesterov(), adahessian(0.15, b1=0, b2=0.98, eps=1e-8), optax.clip(0.01))``. For parameters
-    with units use ``adahessian(schedule, b2=0.95, eps=0.0, equilibrate=True)``: warm up to a rate near 0.7, decay to 0.
+    with units use ``adahessian(schedule, b2=0.95, eps=0.0, equilibrate=True)``: warm up to a rate of 1, and decay to 0.
 
     A block whose estimate is not finite keeps its average. One without any finite estimate so far makes no step, apart
     from weight decay, and with ``eps=0`` neither does one whose curvature is exactly 0. An entry whose first moment is
@@ -76,8 +76,6 @@ def adahessian(
       mu_dtype: dtype of the first moment; by default that of the parameters.
       hessian_diagonal_fn: the estimator behind `obj_fn`, a transformation like `hutchinson`, the default.
       equilibrate: draw the probes of `obj_fn` in the parameters' own units, see `probe_scale`.
-
-    Raises TypeError or ValueError for an argument out of its range, unless traced, or a diagonal that does not fit.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adahessian as oah

@@ -45,9 +45,9 @@ def check_real_leaves(name: str, tree: Any) -> None:
         dtype = getattr(leaf, "dtype", np.result_type(type(leaf)))
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
-                f"`{name}{jax.tree_util.keystr(path)}` (a {type(leaf).__name__} of dtype {dtype}) must be a real "
-                "floating-point array. Keep what is not trained outside of the parameters, or behind `optax.masked`. "
-                "Store a complex parameter as its real and imaginary parts."
+                f"`{name}{jax.tree_util.keystr(path)}` ({type(leaf).__name__}, dtype {dtype}) must be a real "
+                "floating-point array. Write 2.0 instead of 2, keep what is not trained outside of the parameters or "
+                "behind `optax.masked`, and store a complex parameter as its real and imaginary parts."
             )
 
 

@@ -11,7 +11,7 @@ import optax
 from optax_adahessian._errors import as_integer, check_like, check_real_leaves
 from optax_adahessian._probes import rademacher_like
 from optax_adahessian._products import HvpMode, Loss, checked_loss, gradient_and_product, with_advice
-from optax_adahessian._replicas import AxisNames, check_replicated, per_replica
+from optax_adahessian._replicas import AxisNames, check_replicated, check_separate_signs, per_replica
 
 _MOST_UNROLLED = 8  # more would let the program grow; a loop makes convolutions slow on the CPU
 
@@ -50,7 +50,6 @@ def value_grad_and_hessian_diag(
       Gradient and diagonal have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None,
       as in `jax.value_and_grad`. For `probe_scale`, of which only ratios matter, see `optax_adahessian.probe_scale`.
 
-    Raises TypeError or ValueError for bad arguments, leaves that are not real, and parameters that vary over the axis.
     If `fun` cannot be differentiated twice, JAX's error passes, with a note if "reverse_over_reverse" can do it.
 
     Example:
@@ -80,14 +79,14 @@ def _one_replica(
     check_real_leaves("params", params)
     params = jax.tree.map(jnp.asarray, params)
     own_params = per_replica(params, axis_name)
-    check_replicated(params, axis_name, params)
+    check_replicated(params, axis_name)
     if key is None:
         return *jax.value_and_grad(loss, has_aux=True)(own_params), None
     scale = None if probe_scale is None else _fitting_scale(probe_scale, params)
 
     def probe(i: Any) -> Any:
         signs = rademacher_like(jax.random.fold_in(key, i), params)
-        check_replicated(params, axis_name, signs)
+        check_separate_signs(params, signs, axis_name)
         return per_replica(signs if scale is None else jax.tree.map(jnp.multiply, signs, scale), axis_name)
 
     def differentiate(mode: HvpMode, own_params: Any, z: Any) -> tuple[Any, Any, Any]:
@@ -185,7 +184,6 @@ def refresh_due(step: int, update_interval: int, dense_start: int = 10) -> bool:
 def refresh_key(key: jax.Array, step: int, update_interval: int, dense_start: int = 10) -> jax.Array | None:
     """``fold_in(key, step)`` on the steps of `refresh_due`, else None: what ``estimate(key, ...)`` needs.
 
-    A jitted step that is given the result compiles twice: with a key, and with None. `key` is the random key of the
-    whole run, typed or raw.
+    `key` is that of the whole run. A jitted step that takes the result compiles twice: with a key, and with None.
     """
     return jax.random.fold_in(key, step) if refresh_due(step, update_interval, dense_start) else None

@@ -76,8 +76,8 @@ def _one_feed(extra_args: dict[str, Any], params: Any, needs_one: bool) -> dict[
         given["obj_fn"] = given["value_fn"]  # its name in Optax's line searches
     elif not feeds and needs_one:
         raise ValueError(
-            f"Neither `obj_fn` nor `hessian_diag` was given. {_ONE_FEED} Flax's `TrainState.apply_gradients` and some "
-            "wrappers of Optax do not pass them on: see docs/frameworks and docs/compatibility.md."
+            f"Neither `obj_fn` nor `hessian_diag` was given. {_ONE_FEED} Flax's `TrainState.apply_gradients`, NumPyro "
+            "and some wrappers of Optax do not pass them on: see docs/frameworks and docs/compatibility.md."
         )
     if "obj_fn" in given and any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked))):
         raise ValueError(

@@ -22,16 +22,25 @@ def per_replica(tree: Any, axis_name: AxisNames) -> Any:
     return tree
 
 
-def check_replicated(params: Any, axis_name: AxisNames, like: Any) -> None:
-    """Raises if devices hold parts of `params` that would be averaged over `axis_name`, or share the signs `like`."""
-    for (path, p), z in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(like), strict=True):
-        for axis in _manual_axes():
-            if _varies(p, axis) and (axis in _names(axis_name) or not _varies(z, axis)):
-                raise ValueError(
-                    f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
-                    f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map "
-                    "only the loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
-                )
+def check_replicated(params: Any, axis_name: AxisNames) -> None:
+    """Raises if devices hold different parts of `params`, whose averages over `axis_name` would mix them."""
+    _raise_where_varying(params, _names(axis_name) & _manual_axes(), axis_name)
+
+
+def check_separate_signs(params: Any, signs: Any, axis_name: AxisNames) -> None:
+    """Raises if devices hold different parts of `params` and would draw the same signs for them."""
+    shared = {axis for axis in _manual_axes() if not all(_varies(z, axis) for z in jax.tree.leaves(signs))}
+    _raise_where_varying(params, shared, axis_name)
+
+
+def _raise_where_varying(params: Any, axes: set[str], axis_name: AxisNames) -> None:
+    for path, p in jax.tree_util.tree_leaves_with_path(params):
+        if varying := [axis for axis in axes if _varies(p, axis)]:
+            raise ValueError(
+                f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {varying[0]!r}, with `axis_name` "
+                f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map "
+                "only the loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
+            )
 
 
 def _varies(leaf: Any, axis: str) -> bool:

@@ -1,13 +1,11 @@
 """Spatial averaging: which entries of a leaf share one second moment, and arithmetic on the blocks."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -37,13 +35,6 @@ class SpatialAverage:
     from convolutions; `custom` can, and `describe` shows what is done to a model. Vectors and biases stay elementwise.
     `kernel` is the layout: "HWIO" in Flax, Haiku and Keras, where a dense kernel is (in, out), "OIHW" in Equinox and
     PyTorch, where it is (out, in). Either, or "WIO", "DHWIO", "OIW", "OIDHW", holds for 1, 2 and 3 dimensions.
-
-    Example:
-      >>> import jax.numpy as jnp, optax_adahessian as oah
-      >>> print(oah.SpatialAverage.conv("HWIO").describe({"kernel": jnp.zeros((3, 3, 8, 16))}))
-      leaf        shape          block         second moment
-      ['kernel']  (3, 3, 8, 16)  (3, 3, 1, 1)            128
-      total       1,152                                  128
     """
 
     kind: str
@@ -61,17 +52,17 @@ class SpatialAverage:
             )
 
     @classmethod
-    def none(cls) -> SpatialAverage:
+    def none(cls) -> Self:
         """No averaging: one value for each parameter."""
         return cls("none")
 
     @classmethod
-    def conv(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
+    def conv(cls, kernel: str, *, signed: bool = False) -> Self:
         """One value for each pair of input and output channel of a convolution; the official image code."""
         return cls("conv", _CONV, kernel, signed=signed)
 
     @classmethod
-    def rows(cls, kernel: str, *, signed: bool = False) -> SpatialAverage:
+    def rows(cls, kernel: str, *, signed: bool = False) -> Self:
         """`conv`, and one value for each output of a dense layer; the official instruction code's default.
 
         Embedding tables, of which a word in the name begins with "emb", get one value per token.
@@ -79,7 +70,7 @@ class SpatialAverage:
         return cls("rows", _CONV | _DENSE, kernel, signed=signed)
 
     @classmethod
-    def lengths(cls, n: int, kernel: str, *, signed: bool = False) -> SpatialAverage:
+    def lengths(cls, n: int, kernel: str, *, signed: bool = False) -> Self:
         """One value for each `n` inputs of each dense output; the official translation code (n = 32).
 
         Of an embedding table, `n` features of each token. An axis that `n` does not divide stays elementwise.
@@ -87,7 +78,7 @@ class SpatialAverage:
         return cls("lengths", _DENSE, kernel, as_integer("n", n, minimum=1), signed)
 
     @classmethod
-    def custom(cls, fn: BlockShapeFn, *, signed: bool = False) -> SpatialAverage:
+    def custom(cls, fn: BlockShapeFn, *, signed: bool = False) -> Self:
         """Blocks of the sizes ``fn(path, leaf)``, one for each axis, -1 for a whole one; see `tree_map_with_path`."""
         check_type("fn", fn, Callable, "lambda path, leaf: (1,) * leaf.ndim")
         return cls("custom", signed=signed, fn=fn)

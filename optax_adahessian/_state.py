@@ -52,6 +52,8 @@ def probe_scale(state: optax.OptState, params: optax.Params) -> Any:
     result is like `params`, in their shardings, in float32 (float64 for float64 leaves). An entry without curvature has
     the scale of the largest curvature of its leaf; a leaf without any, or of another optimizer, has 1.
     """
+    if params is None:
+        raise ValueError("`params` (=None) must be given: scales are theirs. Pass them to `update`.")
     is_ours = lambda node: isinstance(node, ScaleByAdaHessianState)  # noqa: E731
     states = [node for node in jax.tree.leaves(state, is_leaf=is_ours) if is_ours(node)]
     if not states:
