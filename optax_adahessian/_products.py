@@ -66,8 +66,8 @@ def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args
         out = fun(params, *args, **(kwargs or {}))
         if isinstance(out, (tuple, list)) and not has_aux:
             raise TypeError(
-                f"`{name}` returned a {type(out).__name__}. Pass `has_aux=True` to `value_grad_and_hessian_diag`, or only "
-                "the loss as `obj_fn=lambda p: loss_fn(p, batch)[0]`."
+                f"`{name}` returned a {type(out).__name__}. Pass `has_aux=True` to `value_grad_and_hessian_diag`, or "
+                "only the loss, as `obj_fn=lambda p: loss_fn(p, batch)[0]`."
             )
         return out if has_aux else (out, None)
 
