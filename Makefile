@@ -30,7 +30,7 @@ accelerators-cuda: .venv-cuda/installed
 .venv-%/installed: pyproject.toml
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --editable ".[accelerators-$*]" || \
-		{ echo "jax[$*] cannot be installed here: it has wheels for Linux alone, and Python 3.11 or newer."; exit 1; }
+		{ echo "The compiler of $* cannot be installed: it has wheels for Linux alone, and Python 3.11 or newer."; exit 1; }
 	touch $@
 
 # Two hours on a machine that does nothing else.

@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("jax", "jaxlib", "optax", "python-somax", "torch", "torch-optimizer", "pytorch_optimizer")
+PACKAGES = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "optax", "python-somax")
+PACKAGES += ("torch", "torch-optimizer", "pytorch_optimizer")
 
 
 def cores() -> int:

@@ -12,6 +12,7 @@ import jax
 from jax.experimental import topologies
 
 PACKAGES = {"v5e": "libtpu", "H100": "jax_cuda12_plugin"}
+SHAPES = {"v5e": "2x2", "H100": "1x1x4"}  # of four devices in one machine
 
 jax.config.update("jax_platforms", "cpu")
 os.environ |= {  # what libtpu asks its machine for; no chip is locked
@@ -41,11 +42,12 @@ def is_installed(name: str) -> bool:
     return importlib.util.find_spec(PACKAGES[name]) is not None
 
 
-def devices(name: str, shape: str = "2x2") -> list[Any]:
-    """A v5e slice of this shape, or one H100 of the SXM form."""
+def devices(name: str, shape: str | None = None) -> list[Any]:
+    """A v5e slice or H100s of the SXM form in this shape, else four of them."""
     jax.devices()  # registers the plugins
+    shape = shape or SHAPES[name]
     if name == "H100":
-        found = topologies.get_topology_desc("", "cuda", topology="1x1x1", target_config=_H100)
+        found = topologies.get_topology_desc("", "cuda", topology=shape, target_config=_H100)
     else:
         found = topologies.get_topology_desc(f"{name}:{shape}", "tpu")
     return list(found.devices)
