@@ -9,9 +9,9 @@ import numpy as np
 import optax
 
 from optax_adahessian._errors import as_integer, check_like, check_real_leaves
-from optax_adahessian._probes import check_key, rademacher_like
+from optax_adahessian._probes import rademacher_like
 from optax_adahessian._products import HvpMode, Loss, checked_loss, gradient_and_product, with_advice
-from optax_adahessian._replicas import AxisNames, check_replicated, check_separate_signs, per_replica
+from optax_adahessian._replicas import AxisNames, check_replicated, per_replica
 
 _MOST_UNROLLED = 8  # more would let the program grow; a loop makes convolutions slow on the CPU
 
@@ -80,15 +80,14 @@ def _one_replica(
     check_real_leaves("params", params)
     params = jax.tree.map(jnp.asarray, params)
     own_params = per_replica(params, axis_name)
-    check_replicated(params, axis_name)
+    check_replicated(params, axis_name, params)
     if key is None:
         return *jax.value_and_grad(loss, has_aux=True)(own_params), None
-    check_key("key", key)
     scale = None if probe_scale is None else _fitting_scale(probe_scale, params)
 
     def probe(i: Any) -> Any:
         signs = rademacher_like(jax.random.fold_in(key, i), params)
-        check_separate_signs(params, signs, axis_name)
+        check_replicated(params, axis_name, signs)
         return per_replica(signs if scale is None else jax.tree.map(jnp.multiply, signs, scale), axis_name)
 
     def differentiate(mode: HvpMode, own_params: Any, z: Any) -> tuple[Any, Any, Any]:
@@ -117,7 +116,6 @@ def _entries(product: Any, probe: Any) -> Any:
 
 def _fitting_scale(probe_scale: Any, params: Any) -> Any:
     """`probe_scale` in the dtypes of the parameters, and in the range of float16 if one has it."""
-    check_real_leaves("probe_scale", probe_scale)
     check_like("probe_scale", probe_scale, params)
     scales = jax.tree.map(jnp.asarray, probe_scale)
     if any(p.dtype == jnp.float16 for p in jax.tree.leaves(params)):
@@ -148,8 +146,6 @@ def hutchinson(
     takes `probe_scale`. See `value_grad_and_hessian_diag` for the other arguments and the errors.
     """
     num_probes = as_integer("num_probes", num_probes, minimum=1)
-    if not isinstance(key, (int, np.integer)):
-        check_key("key", key)
 
     def init_fn(params: optax.Params) -> HutchinsonState:
         return HutchinsonState(draws=jnp.zeros([], jnp.int32))
@@ -179,16 +175,10 @@ def refresh_due(step: int, update_interval: int, dense_start: int = 10) -> bool:
     """Whether a step, counted from 0, estimates the diagonal: ``step < dense_start or step % update_interval == 0``.
 
     Without the dense start the whole denominator of the first `update_interval` steps would be one noisy sample.
-    A traced `step` raises TypeError.
+    As a choice between two programs it needs a concrete `step`: inside `jax.jit` let `update` choose, with `obj_fn`.
     """
     update_interval = as_integer("update_interval", update_interval, minimum=1)
     dense_start = as_integer("dense_start", dense_start, minimum=0)
-    if isinstance(step, jax.core.Tracer):
-        raise TypeError(
-            "`step` is traced, but whether a step estimates is a choice between two programs: call this outside of "
-            "`jax.jit`, with a Python int. Inside, give `obj_fn` to `tx.update`, which chooses by itself, or use "
-            "`jax.lax.cond((step < dense_start) | (step % update_interval == 0), ...)`."
-        )
     return bool(is_due(step, update_interval, dense_start))
 
 
@@ -198,5 +188,4 @@ def refresh_key(key: jax.Array, step: int, update_interval: int, dense_start: in
     A jitted step that is given the result compiles twice: with a key, and with None. `key` is the random key of the
     whole run, typed or raw.
     """
-    check_key("key", key)
     return jax.random.fold_in(key, step) if refresh_due(step, update_interval, dense_start) else None

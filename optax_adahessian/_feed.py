@@ -89,11 +89,6 @@ def _one_feed(extra_args: dict[str, Any], params: Any, needs_one: bool) -> dict[
 
 def _matching_diag(hessian_diag: Any, updates: Any) -> Any:
     """`hessian_diag` on the leaves that `updates` has; raises if structure, shape or dtype do not fit."""
-    if getattr(updates, "ndim", None) == 1 and not hasattr(hessian_diag, "shape"):
-        raise ValueError(
-            "`hessian_diag` is a tree, but `update` is given the parameters as one vector, as in `optax.flatten`. "
-            "Pass `hessian_diag=jax.flatten_util.ravel_pytree(hessian_diag)[0]`, of the same parameters."
-        )
     with contextlib.suppress(ValueError):  # `check_like` names the leaf that differs
         hessian_diag = jax.tree.map(lambda u, h: u if is_masked(u) else h, updates, hessian_diag, is_leaf=is_masked)
     check_real_leaves("hessian_diag", hessian_diag)

@@ -1,6 +1,5 @@
 """Rademacher probes: random signs in the shape of the parameters."""
 
-import contextlib
 import functools
 import itertools
 from typing import Any
@@ -14,27 +13,16 @@ from optax_adahessian._errors import check_real_leaves
 _SMALL = 2**16  # entries of a leaf of which every device draws all signs: 64 KiB
 
 
-def check_key(name: str, key: Any) -> None:
-    """Raises unless `key` is one key: typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
-    with contextlib.suppress(TypeError):
-        jax.random.key_impl(key)  # raises for what is not a key
-        if jnp.ndim(key) == (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1):
-            return
-    shown = f"{key.dtype.name}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
-    raise TypeError(f"`{name}` (={shown}) must be one random key: `jax.random.key(0)`, or `keys[i]` of split keys.")
-
-
 def rademacher_like(key: jax.Array, tree: Any) -> Any:
     """Independent random signs: +1 or -1 with probability 1/2, so that ``E[z z^T] = I``.
 
     `tree` is a pytree of real floating-point arrays, and the signs have its structure, shapes, dtypes and (under
-    Explicit meshes) shardings. `key` is a random key, typed or raw. Raises TypeError for others.
+    Explicit meshes) shardings. `key` is a random key, typed or raw. Raises TypeError for leaves that are not real.
 
     The signs depend on the key and on the shapes and the order of the leaves, not on dtypes, shardings or devices.
     Every device draws its part of a sharded leaf without communication. Of leaves of at most 65,536 entries it draws
     all signs, since a draw for each leaf takes long to compile.
     """
-    check_key("key", key)
     check_real_leaves("tree", tree)
     leaves, structure = jax.tree.flatten(tree)
     return jax.tree.unflatten(structure, _signs(key, tuple(map(jax.typeof, leaves))))

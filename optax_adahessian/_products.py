@@ -8,7 +8,6 @@ from typing import Any, Literal
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from optax_adahessian._errors import check_like, check_real_leaves, check_type
@@ -60,30 +59,14 @@ def exact_hessian_diag(fun: Callable[[Any], Any], params: Any) -> Any:
 
 
 def checked_loss(name: str, fun: Callable[..., Any], has_aux: bool = False, args: Any = (), kwargs: Any = None) -> Loss:
-    """`fun` as a function of the parameters alone that returns ``(scalar, aux)``."""
+    """`fun` as a function of the parameters alone that returns ``(scalar, aux)``; `jax.grad` checks what it returns."""
     check_type(name, fun, Callable, f"{name}=lambda params: loss_fn(params, batch)")
 
     def loss(params: Any) -> tuple[Any, Any]:
         out = fun(params, *args, **(kwargs or {}))
-        if has_aux and not (isinstance(out, (tuple, list)) and len(out) == 2):
-            raise TypeError(f"`{name}` must return a pair (loss, aux) with `has_aux=True`, and returned {_shown(out)}.")
-        value, aux = out if has_aux else (out, None)
-        is_array = isinstance(value, (float, jax.Array, np.ndarray, np.generic))
-        if not is_array or np.shape(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-            raise TypeError(
-                f"`{name}` must return one real scalar, and returned {_shown(value)}. Take the mean or the sum over "
-                "the batch. Of a pair (loss, aux) pass `has_aux=True` to `value_grad_and_hessian_diag`, or the loss "
-                "alone as `obj_fn=lambda p: loss_fn(p, batch)[0]`."
-            )
-        return value, aux
+        return out if has_aux else (out, None)
 
     return loss
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        return f"{jnp.result_type(value).name}{list(np.shape(value))}"
-    return f"a {type(value).__name__}"
 
 
 def gradient_and_product(
@@ -113,7 +96,8 @@ def with_advice(fun: Callable[..., Any], hvp: HvpMode, *args: Any) -> Any:
     if hvp not in ("forward_over_reverse", "reverse_over_reverse"):
         raise ValueError(f"`hvp` (={hvp!r}) must be 'forward_over_reverse' or 'reverse_over_reverse'.")
     try:
-        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+        # Where JAX traces, a new constant is traced as well, whatever the arguments are.
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in [jnp.zeros([]), *jax.tree.leaves(args)]):
             return fun(hvp, *args)
         program = jax.jit(functools.partial(fun, hvp))
         if _cannot_be_lowered(program.trace(*args).jaxpr):

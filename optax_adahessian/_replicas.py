@@ -22,28 +22,16 @@ def per_replica(tree: Any, axis_name: AxisNames) -> Any:
     return tree
 
 
-def check_replicated(params: Any, axis_name: AxisNames) -> None:
-    """Raises if devices hold different parts of `params` that would be averaged over `axis_name`."""
-    for path, p in jax.tree_util.tree_leaves_with_path(params):
-        for axis in _names(axis_name) & _manual_axes():
-            if _varies(p, axis):
-                raise _not_replicated(path, axis, axis_name)
-
-
-def check_separate_signs(params: Any, signs: Any, axis_name: AxisNames) -> None:
-    """Raises if devices hold different parts of `params` and would draw the same signs for them."""
-    for (path, p), z in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(signs), strict=True):
+def check_replicated(params: Any, axis_name: AxisNames, like: Any) -> None:
+    """Raises if devices hold parts of `params` that would be averaged over `axis_name`, or share the signs `like`."""
+    for (path, p), z in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(like), strict=True):
         for axis in _manual_axes():
-            if _varies(p, axis) and not _varies(z, axis):
-                raise _not_replicated(path, axis, axis_name)
-
-
-def _not_replicated(path: Any, axis: str, axis_name: AxisNames) -> ValueError:
-    return ValueError(
-        f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
-        f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map "
-        "only the loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
-    )
+            if _varies(p, axis) and (axis in _names(axis_name) or not _varies(z, axis)):
+                raise ValueError(
+                    f"`params{jax.tree_util.keystr(path)}` varies over the mapped axis {axis!r}, with `axis_name` "
+                    f"(={axis_name!r}): averages and shared random signs need parameters replicated over the axis. Map "
+                    "only the loss with `jax.shard_map`, gather in it, and estimate outside, without `axis_name`."
+                )
 
 
 def _varies(leaf: Any, axis: str) -> bool:

@@ -92,11 +92,6 @@ class SpatialAverage:
         check_type("fn", fn, Callable, "lambda path, leaf: (1,) * leaf.ndim")
         return cls("custom", signed=signed, fn=fn)
 
-    def __str__(self) -> str:
-        given = [repr(x) if isinstance(x, str) else str(x) for x in (self.n, self.kernel) if x is not None]
-        given += [getattr(self.fn, "__name__", "fn")] if self.fn else []
-        return f"{self.kind}({', '.join(given)})"
-
     def block_shape(self, path: Any, leaf: Any) -> tuple[int, ...]:
         """The block of one leaf, without -1. Raises ValueError if it does not tile the leaf."""
         block, shape = self.fn(path, leaf) if self.fn else self._preset_block(path, leaf), tuple(leaf.shape)

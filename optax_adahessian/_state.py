@@ -59,10 +59,7 @@ def probe_scale(state: optax.OptState, params: optax.Params) -> Any:
     leaves, structure = jax.tree.flatten(params)
     scales = [jnp.ones_like(p, dtype=jnp.result_type(p, jnp.float32)) for p in leaves]
     for ours in states:
-        try:
-            moments = jax.tree.broadcast(ours.nu, params, is_leaf=is_masked)  # a box may be around a leaf of `params`
-        except ValueError as error:
-            raise ValueError(f"`params` are not the parameters of `state`: {error}") from error
+        moments = jax.tree.broadcast(ours.nu, params, is_leaf=is_masked)  # a box may be around a leaf of `params`
         for i, nu in enumerate(jax.tree.leaves(moments, is_leaf=is_masked)):
             scales[i] = scales[i] if is_masked(nu) else _scale(nu, scales[i])
     return jax.tree.unflatten(structure, scales)

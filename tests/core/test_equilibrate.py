@@ -249,7 +249,7 @@ PARTS = {
     "another shape": "`probe_scale` is of shape (3,), the parameter is of shape (2,)",
     "another structure": "`probe_scale` is absent, the parameter is of shape (2,)",
     "no state of ours": "holds no state of `adahessian`",
-    "other parameters": "`params` are not the parameters of `state`",
+    "other parameters": "symmetric difference on key sets is",
     "parameters of other shapes": "`params` are not the parameters of `state`",
     "probes made outside": "pass `probe_scale=probe_scale(state, params)`",
 }

@@ -158,10 +158,17 @@ def test_the_note_names_the_switch_and_the_switch_helps(call, transform):
     chex.assert_tree_all_finite(run("reverse_over_reverse"))
 
 
-def test_the_note_is_there_if_the_key_alone_is_traced():
-    estimate = oah.value_grad_and_hessian_diag(loss_of(nested))
+ALONE = {
+    "key": (lambda key: oah.value_grad_and_hessian_diag(loss_of(nested))(key, W), FIRST),
+    "batch": (lambda c: oah.hessian_vector_product(lambda w: jnp.sum(c * nested(w) ** 2), W, W), C),
+}
+
+
+@pytest.mark.parametrize("traced", ALONE)
+def test_the_note_is_there_if_the_key_or_the_batch_alone_is_traced(traced):
+    call, argument = ALONE[traced]
     with pytest.raises(TypeError) as raised:
-        jax.jit(lambda key: estimate(key, W))(FIRST)
+        jax.jit(call)(argument)
     assert "Pass `hvp='reverse_over_reverse'`" in notes_of(raised)
 
 

@@ -182,7 +182,7 @@ def test_signed_takes_the_absolute_value_after_the_mean(name):
     params, runs = {"kernel": jnp.zeros(shape)}, np.asarray(h).reshape(-1, length)
     for signed, expected in ((False, np.abs(runs).mean(axis=1)), (True, np.abs(runs.mean(axis=1)))):
         average = make(signed=signed)
-        assert (str(average), average.signed) == (name, signed)
+        assert average.signed == signed
         _, state = (tx := oah.scale_by_adahessian(spatial_average=average)).update(
             params, tx.init(params), params, hessian_diag={"kernel": h}
         )
