@@ -169,17 +169,18 @@ def scale_by_curvature(
         )
 
     def fold(state: ScaleByAdaHessianState, hessian_diag: Any) -> ScaleByAdaHessianState:
-        def curvature(block: tuple[int, ...], h: jax.Array) -> jax.Array:
-            h = h.astype(jnp.promote_types(h.dtype, jnp.float32))
+        def curvature(block: tuple[int, ...], h: jax.Array, nu: jax.Array) -> jax.Array:
+            h = h.astype(nu.dtype)
             return block_mean(h if spatial_average.signed else jnp.abs(h), block)
 
         count = optax.safe_increment(state.count)
         weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
-        curvatures = spatial_average.map(curvature, hessian_diag)
+        curvatures = spatial_average.map(curvature, hessian_diag, state.nu)
         finite = jax.tree.map(jnp.isfinite, curvatures)
 
         def average(ok: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
-            return jnp.where(ok, second_moment(weight.astype(nu.dtype), jnp.where(ok, d, 0), nu), nu)
+            d = jax.lax.select(ok, d, jnp.zeros_like(d))
+            return jax.lax.select(ok, second_moment(weight.astype(nu.dtype), d, nu), nu)
 
         usable = functools.reduce(operator.and_, map(jnp.all, jax.tree.leaves(finite)), True)
         return state._replace(
@@ -215,8 +216,8 @@ def scale_by_curvature(
 def second_moment(weight: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
     """The running mean of d^2, which the first estimate is itself."""
     largest = jnp.finfo(nu.dtype).max / 4  # where the square of a finite curvature is infinite
-    new = (1 - weight) * nu + jnp.where(nu > UNKNOWN, weight, 1) * d**2
-    return jnp.clip(new, flat(nu.dtype), largest)
+    weight = jnp.where(nu > UNKNOWN, weight, 1)
+    return jax.lax.clamp(flat(nu.dtype), (1 - weight) * nu + weight * jnp.square(d), largest)
 
 
 def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> jax.Array:
@@ -224,8 +225,9 @@ def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> 
     least = flat(nu.dtype)
     denominator = jnp.sqrt(jnp.maximum(nu, least)) ** hessian_power + eps
     known = nu > least * (eps <= 0)  # above `UNKNOWN`, and above `flat` if eps is 0
+    step = mu / jax.lax.select(known, denominator, jnp.full_like(denominator, jnp.inf))
     # An infinite step would leave a clip as one of the clip's length, for ever.
-    return jnp.where(jnp.isfinite(mu), mu / jnp.where(known, denominator, jnp.inf), jnp.nan)
+    return jax.lax.select(jnp.isfinite(mu), step, jnp.full_like(step, jnp.nan))
 
 
 def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:
