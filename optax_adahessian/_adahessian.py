@@ -144,8 +144,8 @@ def scale_by_curvature(
     """The transformation around a rule, which is two functions of one leaf.
 
     ``second_moment(weight, d, nu)`` takes the finite curvature d of each block into its running mean, with the weight
-    ``(1 - b2^D) / (1 - b2^t)`` of an estimate for D steps. ``direction(mu, nu)`` is the update, from the bias-corrected
-    first moment and `nu` expanded from blocks.
+    ``(1 - b2^D) / (1 - b2^t)`` of an estimate for D steps, or 1 if it is the first. ``direction(mu, nu)`` is the
+    update, from the bias-corrected first moment and `nu` expanded from blocks, `UNKNOWN` before the first estimate.
     """
     check_type("spatial_average", spatial_average, SpatialAverage, "SpatialAverage.conv('HWIO')")
     has_momentum = not (isinstance(b1, (int, float)) and b1 == 0)
@@ -178,7 +178,8 @@ def scale_by_curvature(
 
         def average(ok: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
             d = jax.lax.select(ok, d, jnp.zeros_like(d))
-            return jax.lax.select(ok, second_moment(weight.astype(nu.dtype), d, nu), nu)
+            own_weight = jnp.where(nu == UNKNOWN, 1, weight.astype(nu.dtype))
+            return jax.lax.select(ok, second_moment(own_weight, d, nu), nu)
 
         usable = functools.reduce(operator.and_, map(jnp.all, jax.tree.leaves(finite)), True)
         return state._replace(
@@ -212,9 +213,8 @@ def scale_by_curvature(
 
 
 def second_moment(weight: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
-    """The running mean of d^2, which the first estimate is itself."""
+    """The running mean of d^2."""
     largest = jnp.finfo(nu.dtype).max / 4  # where the square of a finite curvature is infinite
-    weight = jnp.where(nu > UNKNOWN, weight, 1)
     return jax.lax.clamp(flat(nu.dtype), (1 - weight) * nu + weight * jnp.square(d), largest)
 
 

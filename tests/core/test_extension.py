@@ -20,7 +20,7 @@ def shown():
 
 
 def test_the_rule_averages_with_the_sign_and_clips(shown):
-    tx, w = shown["sophia_like"], jnp.array([1.0, 1.0, 1.0])
+    tx, w = shown["rule"], jnp.array([1.0, 1.0, 1.0])
     state = tx.init(w)
     for h in (jnp.array([4.0, -1.0, 100.0]), jnp.array([-4.0, -3.0, 50.0])):
         updates, state = tx.update(w, state, w, hessian_diag=h)
@@ -34,6 +34,10 @@ def test_the_rule_averages_with_the_sign_and_clips(shown):
         state._replace(count=jnp.int32(11))
     )
     np.testing.assert_array_equal(later.nu, state.nu)
+    # An entry whose first estimates were not finite begins with its first finite one.
+    for h in (jnp.array([jnp.nan, 1.0, 1.0]), jnp.array([7.0, 1.0, 1.0])):
+        _, state = tx.update(w, tx.init(w) if jnp.isnan(h[0]) else state, w, hessian_diag=h)
+    np.testing.assert_array_equal(state.nu, [7.0, 1.0, 1.0])
 
 
 def test_the_estimator_is_unbiased(shown):
