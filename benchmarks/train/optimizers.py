@@ -56,9 +56,9 @@ def _adahessian(clip: Any = None, **settings: Any) -> Any:
     return rule if clip is None else optax.chain(rule, optax.clip(clip))
 
 
-def _after_momentum(rule: Callable[..., Any], b1: float = 0.99, **inside: float) -> Callable[..., Any]:
-    """The rule without momentum, unless it has one `inside`, and the adaptive one in front."""
-    return lambda **settings: optax.chain(oah.adaptive_nesterov(b1), rule(**{"b1": 0} | inside | settings))
+def _after_momentum(rule: Callable[..., Any], limit: float = 0.99, b1: float = 0) -> Callable[..., Any]:
+    """The rule, without its own momentum if b1 is 0, and the adaptive one in front."""
+    return lambda **settings: optax.chain(oah.adaptive_nesterov(limit), rule(**{"b1": b1} | settings))
 
 
 def _decoupled(make: Callable[..., Any]) -> Callable[..., Any]:
