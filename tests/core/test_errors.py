@@ -18,6 +18,7 @@ INTEGERS = jax.tree.map(jnp.int32, PARAMS)
 COMPLEX = jax.tree.map(jnp.complex64, PARAMS)
 TEXT = PARAMS | {"bias": "text"}
 KEY = jax.random.key(0)
+KEYS = [jax.random.split(KEY), jax.random.split(jax.random.PRNGKey(0))]
 NAN, INF = float("nan"), float("inf")
 Average = oah.SpatialAverage
 
@@ -47,6 +48,19 @@ def init(params):
 
 def estimate(fun=loss_fn, key=KEY, params=PARAMS, **options):
     return lambda: oah.value_grad_and_hessian_diag(fun, **options)(key, params)
+
+
+def signs(key=KEY, leaf=1.0):
+    return lambda: oah.rademacher_like(key, {"w": leaf})
+
+
+def scaled(scale):
+    """An estimate with scales, for parameters of shape (2,)."""
+    return lambda: oah.value_grad_and_hessian_diag(jnp.sum)(KEY, jnp.ones(2), probe_scale=scale)
+
+
+def scales(params, tx=TX):
+    return lambda: oah.probe_scale(tx.init(PARAMS), params)
 
 
 def product(params, vector):
@@ -96,7 +110,8 @@ FUNCTIONS = [
     (partial(oah.value_grad_and_hessian_diag, loss_fn), PROBES),
     (lambda hvp: estimate(hvp=hvp)(), HVP),
     (lambda hvp: feed(oah.hutchinson(hvp=hvp), obj_fn=loss_fn)(), HVP),
-    (oah.hutchinson, [*PROBES, ("key", [None, 0.5, "0", jax.random.split(KEY)], TypeError, "one random key")]),
+    (oah.hutchinson, [*PROBES, ("key", [None, 0.5, "0", *KEYS], TypeError, "one random key")]),
+    (lambda key: signs(key)(), [("key", [None, 0, "seed", jnp.ones(2), [KEY], *KEYS], TypeError, "one random key")]),
     (partial(oah.hessian_vector_product, loss_fn, PARAMS, PARAMS), HVP),
     (partial(oah.refresh_due, 0), INTERVAL),
     (partial(oah.refresh_due, 0, 3), DENSE),
@@ -148,6 +163,29 @@ MISTAKES = {
         "`vector` is PyTreeDef((*,)), and should be PyTreeDef([*])",
     ),
     "a vector of fewer leaves": (product(PARAMS, FEWER), ValueError, "`vector['bias']` is absent"),
+    "integers to draw signs for": (signs(leaf=jnp.arange(3)), TypeError, "`tree['w']` … int32"),
+    "complex numbers to draw signs for": (signs(leaf=jnp.ones(2, jnp.complex64)), TypeError, "`tree['w']` … complex64"),
+    "a Python integer to draw a sign for": (signs(leaf=1), TypeError, "`tree['w']`"),
+    "a truth value to draw a sign for": (signs(leaf=True), TypeError, "`tree['w']`"),
+    # Scales of probes.
+    "scales of another shape": (
+        scaled(jnp.ones(3)),
+        ValueError,
+        "`probe_scale` is of shape (3,), the parameter is of shape (2,)",
+    ),
+    "scales of another structure": (
+        scaled([jnp.ones(2)]),
+        ValueError,
+        "`probe_scale` is absent, the parameter is of shape (2,)",
+    ),
+    "scales from Adam": (scales(PARAMS, optax.adam(0.1)), ValueError, "holds no state of `adahessian`"),
+    "scales for fewer leaves": (scales(FEWER), ValueError, "`params` are not the parameters of `state`"),
+    "scales for other shapes": (scales(OTHER_SHAPE), ValueError, "`params` are not the parameters of `state`"),
+    "equilibration of probes made outside": (
+        feed(oah.adahessian(equilibrate=True), hessian_diag=PARAMS),
+        ValueError,
+        "pass `probe_scale=probe_scale(state, params)`",
+    ),
     # Keys and steps.
     "a seed": (estimate(key=0), TypeError, "`key` (=0) … jax.random.key(0)"),
     "several keys": (estimate(key=jax.random.split(KEY)), TypeError, "`key` … `keys[i]`"),
