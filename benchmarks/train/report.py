@@ -61,6 +61,7 @@ def _summary(records: Sequence[Record], results: Results) -> str:
         cells = (_percent(*ratio(result[r].final, result[BASELINE].final)) if r in result else "-" for r in rows)
         body.append([load(task).title, _loss(result[BASELINE].final), *cells])
     body += [[f"*{name}*", "", *(str(sum(f(*p) for p in ratios[row])) for row in rows)] for name, f in counts.items()]
+    body.append(["*median over tasks*", "", *(_percent(statistics.median(v for v, _ in ratios[row])) for row in rows)])
     means = []
     for row in rows:
         middle = ([statistics.median(r[name].final.losses()) for r in having[row]] for name in (row, BASELINE))
@@ -106,47 +107,29 @@ def _robustness(results: Results) -> str:
 
 
 def _grids(results: Results) -> str:
-    """Of all grids of so many neighbouring rates and clips, the one that comes near the best on most tasks."""
-    losses: dict[str, dict[tuple[float, float], float]] = {
-        task: {(t.settings["learning_rate"], t.settings["clip"]): t.mean("validation") for t in result[OURS].joint}
-        for task, result in results.items()
+    """The smallest grid of neighbouring rates and clips that comes near the best of all on so many tasks."""
+    losses: list[dict[tuple[float, float], float]] = [
+        {(t.settings["learning_rate"], t.settings["clip"]): t.mean("validation") for t in result[OURS].joint}
+        for result in results.values()
         if OURS in result
-    }
+    ]
     if not losses:
         return ""
-    rates, clips = (sorted(set(axis)) for axis in zip(*next(iter(losses.values())), strict=True))
-
-    def missed(grid: tuple[Sequence[float], Sequence[float]]) -> list[float]:
-        """The best loss of the grid over the best of all, for each task."""
-        return [min(map(loss.__getitem__, itertools.product(*grid))) / min(loss.values()) for loss in losses.values()]
-
-    def quality(grid: tuple[Sequence[float], Sequence[float]]) -> tuple[int, float]:
-        return sum(r <= 1.05 for r in missed(grid)), -statistics.geometric_mean(missed(grid))
-
+    rates, clips = (_runs(sorted(set(axis))) for axis in zip(*losses[0], strict=True))
+    found = []
+    for grid in itertools.product(rates, clips):
+        ratios = [min(map(task.__getitem__, itertools.product(*grid))) / min(task.values()) for task in losses]
+        found.append((math.prod(map(len, grid)), max(ratios), grid, sum(ratio <= 1.05 for ratio in ratios)))
     body = []
-    for n, m in ((1, 1), (3, 1), (3, 2), (3, 3), (4, 2), (4, 3), (5, 3), (7, 5)):
-        grids = itertools.product(_runs(rates, n), _runs(clips, m))
-        top = max(grids, key=quality)
-        ratios = missed(top)
-        within = [sum(r <= 1 + x for r in ratios) for x in (0.05, 0.1)]
-        cells = [", ".join(f"{value:.2g}" for value in axis) for axis in top]
-        numbers = [str(n * m), *map(str, within), _percent(statistics.median(ratios)), _percent(max(ratios))]
-        body.append([*cells, *numbers])
-    header = [
-        "rates",
-        "clips",
-        "runs",
-        f"of {len(losses)} tasks within 5% of the best",
-        "within 10%",
-        "median",
-        "worst",
-    ]
-    return markdown(header, body)
+    for least in range(1 + len(losses) // 2, len(losses) + 1):
+        runs, worst, grid, _ = min(entry for entry in found if entry[3] >= least)
+        body.append([str(least), *(", ".join(f"{x:.2g}" for x in axis) for axis in grid), str(runs), _percent(worst)])
+    return markdown([f"tasks of {len(losses)} within 5% of the best", "rates", "clips", "runs", "worst task"], body)
 
 
-def _runs(values: Sequence[float], length: int) -> list[Sequence[float]]:
-    """All runs of neighbours of this length."""
-    return [values[i : i + length] for i in range(len(values) - length + 1)]
+def _runs(values: Sequence[float]) -> list[Sequence[float]]:
+    """All runs of neighbours."""
+    return [values[i:j] for i in range(len(values)) for j in range(i + 1, len(values) + 1)]
 
 
 def _study(name: str, results: Results) -> str:

@@ -49,6 +49,19 @@ def estimate(fun=loss_fn, key=KEY, params=PARAMS, **options):
     return lambda: oah.value_grad_and_hessian_diag(fun, **options)(key, params)
 
 
+def signs(leaf):
+    return lambda: oah.rademacher_like(KEY, {"w": leaf})
+
+
+def scaled(scale):
+    """An estimate with scales, for parameters of shape (2,)."""
+    return lambda: oah.value_grad_and_hessian_diag(jnp.sum)(KEY, jnp.ones(2), probe_scale=scale)
+
+
+def scales(params, tx=TX):
+    return lambda: oah.probe_scale(tx.init(PARAMS), params)
+
+
 def product(params, vector):
     return lambda: oah.hessian_vector_product(loss_fn, params, vector)
 
@@ -137,6 +150,29 @@ MISTAKES = {
     "no pair": (estimate(fun=lambda p: p["bias"][:2], has_aux=True), TypeError, "two-element tuple"),
     "a tuple for a list": (product([1.0], (1.0,)), TypeError, "same tree structure"),
     "a vector of fewer leaves": (product(PARAMS, FEWER), ValueError, "`vector['bias']` is absent"),
+    "integers to draw signs for": (signs(jnp.arange(3)), TypeError, "`tree['w']` … int32"),
+    "complex numbers to draw signs for": (signs(jnp.ones(2, jnp.complex64)), TypeError, "`tree['w']` … complex64"),
+    "a Python integer to draw a sign for": (signs(1), TypeError, "`tree['w']`"),
+    "a truth value to draw a sign for": (signs(True), TypeError, "`tree['w']`"),
+    # Scales of probes.
+    "scales of another shape": (
+        scaled(jnp.ones(3)),
+        ValueError,
+        "`probe_scale` is of shape (3,), the parameter is of shape (2,)",
+    ),
+    "scales of another structure": (
+        scaled([jnp.ones(2)]),
+        ValueError,
+        "`probe_scale` is absent, the parameter is of shape (2,)",
+    ),
+    "scales from Adam": (scales(PARAMS, optax.adam(0.1)), ValueError, "holds no state of `adahessian`"),
+    "scales for fewer leaves": (scales(FEWER), ValueError, "symmetric difference on key sets"),
+    "scales for other shapes": (scales(OTHER_SHAPE), ValueError, "`params` are not the parameters of `state`"),
+    "equilibration of probes made outside": (
+        feed(oah.adahessian(equilibrate=True), hessian_diag=PARAMS),
+        ValueError,
+        "pass `probe_scale=probe_scale(state, params)`",
+    ),
     # Keys and steps.
     "a seed": (estimate(key=0), TypeError, "invalid PRNG key data … Got 0"),
     "several keys": (estimate(key=jax.random.split(KEY)), ValueError, "a single key … key array of shape (2,)"),

@@ -2,6 +2,7 @@
 which steps one is made.
 """
 
+import functools
 import itertools
 
 import chex
@@ -71,11 +72,21 @@ def test_obj_fn_is_differentiated_exactly_on_the_steps_that_are_due(interval, de
     assert state.estimator.draws == sum(seen)
 
 
-def test_both_ways_of_feeding_agree_step_by_step():
+def by_scaled_diag(tx, loss_fn, params, state, key, axis_name):
+    """A step with an equilibrated probe from outside."""
+    estimate = oah.value_grad_and_hessian_diag(loss_fn, axis_name=axis_name)
+    value, grads, diag = estimate(key, params, probe_scale=oah.probe_scale(state, params))
+    return *tx.update(grads, state, params, hessian_diag=diag), value
+
+
+@pytest.mark.parametrize(("equilibrate", "feed"), [(False, by_diag), (True, by_scaled_diag)])
+def test_both_ways_of_feeding_agree_step_by_step(equilibrate, feed):
     """With hutchinson's n-th draw from outside, on the steps of a schedule."""
-    tx, params = ways.optimizer(update_interval=4, dense_start=2), ways.initial_params()
-    step_inside, step_outside = (jax.jit(ways.step_of(feed, tx)) for feed in (by_loss, by_diag))
-    inside = outside = params, tx.init(params)
+    make = functools.partial(ways.optimizer, update_interval=4, dense_start=2)
+    params = ways.initial_params()
+    step_inside = jax.jit(ways.step_of(by_loss, make(equilibrate=equilibrate)))
+    step_outside = jax.jit(ways.step_of(feed, make()))
+    inside = outside = params, make().init(params)
     draws = 0
     for t in range(10):
         due = oah.refresh_due(t, 4, dense_start=2)

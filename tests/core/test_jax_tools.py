@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from helpers import ways
-from helpers.feeds import FEEDS, by_loss, without_estimate
+from helpers.feeds import FEEDS, without_estimate
 from jax.experimental import checkify
 
 import optax_adahessian as oah
@@ -90,25 +89,3 @@ def test_a_transformation_gives_the_same_updates_in_another_process(feed, tmp_pa
         return jax.device_get(jax.jit(lambda params: two_steps(tx, feed, params))(PARAMS))
 
     chex.assert_trees_all_equal(in_another_process(tmp_path, trained, tx), trained(tx))
-
-
-STOP, END = 4, 8  # estimates at steps 0, 1, 3 and 6: 4 lies between two
-
-
-def advance(params, state, steps):
-    step = jax.jit(ways.step_of(by_loss, ways.optimizer(update_interval=3, dense_start=2)))
-    for i in steps:
-        params, state, _ = step(params, state, None, ways.batch_at(i))
-    return jax.device_get((params, state))
-
-
-def start():
-    return ways.initial_params(), ways.optimizer().init(ways.initial_params())
-
-
-def test_the_same_seed_gives_the_same_bits_in_another_process_also_after_a_resume(tmp_path):
-    stopped = advance(*start(), range(STOP))
-    expected = advance(*stopped, range(STOP, END))
-    anew_and_resumed = lambda stopped: (advance(*start(), range(END)), advance(*stopped, range(STOP, END)))
-    for got in in_another_process(tmp_path, anew_and_resumed, stopped):
-        chex.assert_trees_all_equal(got, expected)

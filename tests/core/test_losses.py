@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.feeds import FEEDS, FIRST
-from jax.experimental.ode import odeint
 
 import optax_adahessian as oah
 
@@ -92,11 +91,12 @@ def test_arguments_and_aux():
 
 
 @pytest.mark.parametrize("key", [FIRST, None])
-def test_loss_and_aux_may_be_a_list(key):
-    estimate = oah.value_grad_and_hessian_diag(lambda w: [jnp.sum(C * w**6), {"seen": w}], has_aux=True)
+def test_loss_and_aux_may_be_a_list_and_aux_anything(key):
+    estimate = oah.value_grad_and_hessian_diag(lambda w: [jnp.sum(C * w**6), {"seen": w, "name": "aux"}], has_aux=True)
     (value, aux), grads, diag = estimate(key, W)
     chex.assert_trees_all_close((value, grads), EXPECTED[:2], rtol=1e-6)
     chex.assert_trees_all_close(diag, None if key is None else EXPECTED[2], rtol=1e-6)
+    assert aux.pop("name") == "aux"
     chex.assert_trees_all_equal(aux, {"seen": W})
 
 
@@ -114,11 +114,6 @@ def notes_of(raised):
 
 def both_fail(w, g):
     return (3 * square(w) * squared_by_loop(w) / w**2 * g,)
-
-
-def decay(w):
-    """The solution of y' = -w y, whose derivative is JAX's adjoint."""
-    return odeint(lambda y, t, w: -w * y, jnp.ones(3), jnp.array([0.0, 1.0]), w)[-1]
 
 
 NO_MODE = {
@@ -159,27 +154,19 @@ def test_the_note_names_the_switch_and_the_switch_helps(call, transform):
 
 
 ALONE = {
-    "key": (lambda key: oah.value_grad_and_hessian_diag(loss_of(nested))(key, W), FIRST),
-    "batch": (lambda c: oah.hessian_vector_product(lambda w: jnp.sum(c * nested(w) ** 2), W, W), C),
+    "key": (lambda key, hvp: oah.value_grad_and_hessian_diag(loss_of(nested), hvp=hvp)(key, W), FIRST),
+    "batch": (lambda c, hvp: oah.hessian_vector_product(lambda w: jnp.sum(c * nested(w) ** 2), W, W, hvp=hvp), C),
 }
 
 
 @pytest.mark.parametrize("traced", ALONE)
 def test_the_note_is_there_if_the_key_or_the_batch_alone_is_traced(traced):
     call, argument = ALONE[traced]
+    estimate = lambda hvp: jax.jit(lambda traced: call(traced, hvp))(argument)
     with pytest.raises(TypeError) as raised:
-        jax.jit(call)(argument)
-    assert "Pass `hvp='reverse_over_reverse'`" in notes_of(raised)
-
-
-def test_an_adjoint_of_a_differential_equation_gets_the_note():
-    estimate = lambda hvp: jax.jit(oah.value_grad_and_hessian_diag(loss_of(decay), hvp=hvp))(FIRST, W)
-    with pytest.raises(TypeError, match="forward-mode autodiff") as raised:
         estimate("forward_over_reverse")
-    assert "`hvp='reverse_over_reverse'`" in notes_of(raised)
-    # The loss is sum c exp(-2 w).
-    expected = [(-2) ** k * C * jnp.exp(-2 * W) for k in range(3)]
-    chex.assert_trees_all_close(estimate("reverse_over_reverse"), (jnp.sum(expected[0]), *expected[1:]), rtol=1e-4)
+    assert "Pass `hvp='reverse_over_reverse'`" in notes_of(raised)
+    chex.assert_tree_all_finite(estimate("reverse_over_reverse"))
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -1,16 +1,13 @@
 """The rule: against a model in NumPy, also where estimates lack or are not finite; its defaults, its decay."""
 
 import inspect
-import itertools
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.feeds import by_loss
 from helpers.model import Rule
 
 import optax_adahessian as oah
@@ -91,44 +88,15 @@ def test_a_tree_of_every_kind_follows_the_rule(seed):
     with jax.enable_x64(True):
         update, state = jax.jit(tx.update), tx.init(typed(grads[0]))
         for steps, (g, h) in enumerate(zip(grads, diags, strict=True), start=1):
+            before = jax.tree.map(jax.typeof, (typed(g), state))
             updates, state = update(typed(g), state, hessian_diag=h if h is None else typed(h))
-            assert jax.tree.map(jax.typeof, updates) == jax.tree.map(jax.typeof, typed(g))
+            assert jax.tree.map(jax.typeof, (updates, state)) == before
             for n, u in enumerate(jax.tree.leaves(updates)):
                 of_leaf = None if h is None else h[n]
                 bound = rounding(steps, u.dtype, mu_dtype, hyper["b2"]) * sizes[n](np.abs(g[n]), of_leaf)
                 assert np.all(np.abs(np.asarray(u, float) - rules[n](g[n], of_leaf)) <= bound), LEAVES[n]
     assert state.rejected == sum(h is not None and not all(np.all(np.isfinite(x)) for x in h) for h in diags)
     assert state.last_estimate == max(t for t, h in enumerate(diags, start=1) if h is not None)
-
-
-PARAMS = {"u": jnp.array([0.5, -1.0]), "w": jnp.array([[1.0, -0.25, 2.0], [0.5, 1.5, -1.0]])}
-
-
-def coupled(params):
-    hidden = jnp.tanh(params["u"] @ params["w"])
-    return jnp.sum(hidden**2) + jnp.sum(params["u"] ** 4) * jnp.sum(params["w"] ** 3)
-
-
-@jax.jit
-def two_steps(scale, eps, hessian_power, params):
-    """The second update for the loss times `scale`."""
-    tx = oah.scale_by_adahessian(eps=eps, hessian_power=hessian_power)
-    loss_fn = lambda p: scale * coupled(p)
-    state = tx.init(params)
-    for shift in (0.0, 0.25):
-        params = jax.tree.map(lambda p, shift=shift: p + shift, params)
-        updates, state, _ = by_loss(tx, loss_fn, params, state)
-    return updates
-
-
-def test_the_scale_of_the_loss():
-    """Times c, gradient and curvature are; the step, times c^(1 - k) with eps times c^k: for k = 1 it stays."""
-    rtol = 8 * float(jnp.finfo(jnp.float32).eps)
-    for exponent, eps, k in itertools.product((-16, -3, 16), (0.0, 1e-4, 1.0), (0.0, 0.5, 1.0)):
-        c = 4.0**exponent
-        expected = jax.tree.map(lambda e, c=c, k=k: c ** (1 - k) * e, two_steps(1.0, eps, k, PARAMS))
-        # Powers of two round nothing; a power with a traced exponent has a few units in the last place.
-        chex.assert_trees_all_close(two_steps(c, eps * c**k, k, PARAMS), expected, rtol=rtol, atol=0)
 
 
 def test_the_defaults_are_those_of_the_paper_in_both_functions():
@@ -157,26 +125,13 @@ def test_weight_decay_is_decoupled_and_continues_where_no_step_is_made():
             np.testing.assert_array_equal(updates, -rate * 0.125 * params)
 
 
-def tree_of_every_kind():
-    arrays = {"kernel": jnp.ones((3, 3, 2, 4)), "half": jnp.ones((4, 2), jnp.bfloat16)}
-    return arrays | {"none": None, "scalar": jnp.ones([]), "empty": jnp.ones((0, 3))}
-
-
-@pytest.mark.parametrize(("b1", "mu_dtype"), [(0.9, None), (0.9, jnp.bfloat16), (0, None)])
-@pytest.mark.parametrize("grad_dtype", [None, jnp.float32])
-def test_update_keeps_shapes_and_dtypes_of_the_state_and_dtypes_of_the_gradients(b1, mu_dtype, grad_dtype):
-    params = tree_of_every_kind()
-    grads = jax.tree.map(lambda p: jnp.ones_like(p, dtype=grad_dtype), params)
-    tx = oah.scale_by_adahessian(b1=b1, spatial_average=oah.SpatialAverage.rows("HWIO"), mu_dtype=mu_dtype)
+@pytest.mark.parametrize("grad_dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("mu_dtype", [None, jnp.float16])
+def test_updates_have_the_dtype_of_the_gradients_and_moments_their_own(mu_dtype, grad_dtype):
+    params, grads = {"w": jnp.ones(2, jnp.bfloat16)}, {"w": jnp.ones(2, grad_dtype)}
+    tx = oah.scale_by_adahessian(mu_dtype=mu_dtype)
     state = tx.init(params)
     for diag in (params, None):
-        updates, new_state = tx.update(grads, state, params, hessian_diag=diag)
-        chex.assert_trees_all_equal_shapes_and_dtypes(updates, grads)
-        chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
-        state = new_state
-    assert state.nu["kernel"].shape == (1, 1, 2, 4)
-    assert state.nu["half"].dtype == jnp.float32
-    if b1 == 0:
-        assert state.mu is None
-    else:
-        assert (state.mu["half"].dtype, state.mu["kernel"].dtype) == (jnp.bfloat16, mu_dtype or jnp.float32)
+        updates, state = tx.update(grads, state, params, hessian_diag=diag)
+        dtypes = [leaf["w"].dtype for leaf in (updates, state.mu, state.nu)]
+        assert dtypes == [jnp.dtype(d) for d in (grad_dtype, mu_dtype or jnp.bfloat16, jnp.float32)]

@@ -3,7 +3,6 @@
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 import pytest
 from helpers import stored_state
 
@@ -35,14 +34,6 @@ def test_the_fields_of_the_state():
         (".ema['half']", "bfloat16(2,)"),
         (".ema['kernel']", "float32(2, 4)"),
     ]
-
-
-def test_optax_finds_each_moment_and_the_count_once():
-    params = {"w": jnp.ones(2)}
-    state = oah.adahessian(0.1).init(params)
-    for name in ("mu", "nu", "count"):
-        ((_, found),) = optax.tree.get_all_with_path(state, name)
-        chex.assert_trees_all_equal(found, getattr(state[0], name))
 
 
 @pytest.mark.parametrize("file", sorted(stored_state.FILES.glob("*.npz")), ids=lambda file: file.stem)

@@ -23,13 +23,14 @@ def loss_fn(params):
 
 
 def trained(tx, feed=by_diag, params=PARAMS):
-    """The parameters after a few steps."""
+    """The parameters after a few steps, which are compiled once for all."""
+
+    def step(carry, t):
+        updates, state, _ = feed(tx, loss_fn, *carry, draw(t))
+        return (optax.apply_updates(carry[0], updates), state), None
+
     params = jax.tree.map(jnp.asarray, params)
-    state = tx.init(params)
-    for t in range(STEPS):
-        updates, state, _ = feed(tx, loss_fn, params, state, draw(t))
-        params = optax.apply_updates(params, updates)
-    return params
+    return jax.lax.scan(step, (params, tx.init(params)), jnp.arange(STEPS))[0][0]
 
 
 def by_rows(hyper, update_interval=2, **options):

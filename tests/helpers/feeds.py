@@ -1,7 +1,5 @@
 """The ways to feed a step: an estimate from outside, the loss, and neither, between two estimates."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,13 +1,11 @@
-"""The recorded runs in tests/golden: arrays in either layout, losses, and the average that each run used."""
-
-from __future__ import annotations
+"""The recorded runs in tests/golden: their arrays, their losses, and the average that each used."""
 
 import functools
 import json
 import math
 import pathlib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +13,6 @@ import numpy as np
 import optax
 
 import optax_adahessian as oah
-
-Layout = Literal["recorded", "converted"]  # PyTorch's (OIHW, (out, in)); Flax's (HWIO, (in, out))
-LAYOUTS: tuple[Layout, ...] = ("recorded", "converted")
 
 _FOLDER = pathlib.Path(__file__).parents[1] / "golden"
 CASES: dict[str, dict[str, Any]] = {
@@ -32,97 +27,56 @@ def arrays(case_id: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def recorded(case_id: str, kind: str, layout: Layout) -> dict[str, np.ndarray]:
-    """The arrays `kind` ("p", "g", "z", "hz", "d", "m", "v") of every parameter; their leading axes stay in front."""
-    lead = {"z": 2, "hz": 2}.get(kind, 1)
-    return {
-        param["name"]: _to_layout(arrays(case_id)[f"{kind}/{param['name']}"], param, layout, lead)
-        for param in CASES[case_id]["params"]
-    }
+def recorded(case_id: str, kind: str) -> dict[str, np.ndarray]:
+    """The arrays `kind` ("p", "g", "z", "hz", "d", "m", "v") of every parameter."""
+    return {param["name"]: arrays(case_id)[f"{kind}/{param['name']}"] for param in CASES[case_id]["params"]}
 
 
-def hessian_diag(case_id: str, layout: Layout) -> dict[str, np.ndarray]:
+def flattened(case_id: str, tree: dict[str, Any]) -> dict[str, Any]:
+    """Arrays with the steps in front, as vectors where averaged runs cross rows: no block of their shape is a run."""
+    crossing = {param["name"] for param in CASES[case_id]["params"] if _block(param) is None}
+    return {name: x.reshape(len(x), -1) if name in crossing else x for name, x in tree.items()}
+
+
+def hessian_diag(case_id: str) -> dict[str, np.ndarray]:
     """The signed mean of z * Hz over the samples; on steps without an estimate, the last one again."""
     fresh = arrays(case_id)["fresh"]
     last_fresh = np.maximum.accumulate(np.where(fresh, np.arange(len(fresh)), 0))
-    z, hz = recorded(case_id, "z", layout), recorded(case_id, "hz", layout)
+    z, hz = recorded(case_id, "z"), recorded(case_id, "hz")
     return {name: (z[name] * hz[name]).mean(axis=1)[last_fresh] for name in z}
 
 
-def as_recorded(case_id: str, params: Any, layout: Layout) -> Any:
-    """Parameters of one step, of JAX or NumPy, back in PyTorch's layout."""
-    out = {}
-    for param in CASES[case_id]["params"]:
-        leaf, shape = params[param["name"]], tuple(param["shape"])
-        if is_flattened(param):
-            leaf = leaf.reshape(shape)
-        elif layout == "converted":
-            leaf = leaf.transpose(np.argsort(_converted_axes(len(shape))))
-        out[param["name"]] = leaf
-    return out
-
-
-def block(param: dict[str, Any], layout: Layout) -> tuple[int, ...]:
-    """The recorded averaging of a parameter as a block of its shape in `layout`."""
-    shape, averaging = tuple(param["shape"]), param["averaging"]
-    if averaging["type"] == "none":
-        sizes = (1,) * len(shape)
-    elif averaging["type"] == "axes":
-        sizes = tuple(size if axis in averaging["axes"] else 1 for axis, size in enumerate(shape))
-    elif is_flattened(param):
-        return (averaging["size"],)
-    else:
-        sizes = _run_as_block(shape, averaging["size"])
-    return sizes if layout == "recorded" else tuple(sizes[axis] for axis in _converted_axes(len(shape)))
-
-
-def is_flattened(param: dict[str, Any]) -> bool:
-    """Whether runs of the row-major flattened tensor cross its rows, so that no block of its shape expresses them."""
-    averaging = param["averaging"]
-    return averaging["type"] == "flat_block" and not _run_as_block(tuple(param["shape"]), averaging["size"])
-
-
-def converts(case_id: str) -> bool:
-    """Whether the two layouts of a case differ: some leaf has inputs and outputs."""
-    return any(len(param["shape"]) >= 2 and not is_flattened(param) for param in CASES[case_id]["params"])
-
-
-def spatial_average(case_id: str, layout: Layout) -> oah.SpatialAverage:
+def spatial_average(case_id: str) -> oah.SpatialAverage:
     """The preset that names what the original did; `custom` where none does."""
     case = CASES[case_id]
-    hyper, kernel = case["hyper"], "OIHW" if layout == "recorded" else "HWIO"
+    hyper = case["hyper"]
     match case["implementation"]:
         case "official_image_classification":
-            return oah.SpatialAverage.conv(kernel)
+            return oah.SpatialAverage.conv("OIHW")
         case "official_instruction" if set(hyper["spatial_average_block_size"]) == {-1}:
-            return oah.SpatialAverage.rows(kernel)
-        case "official_fairseq" if not any(map(is_flattened, case["params"])):
-            return oah.SpatialAverage.lengths(hyper["block_length"], kernel)
+            return oah.SpatialAverage.rows("OIHW")
+        case "official_fairseq" if None not in map(_block, case["params"]):
+            return oah.SpatialAverage.lengths(hyper["block_length"], "OIHW")
         case "davda54" | "analyze" if not hyper["average_conv_kernel"]:
             return oah.SpatialAverage.none()
         case "davda54" if not {3, 5} & {len(param["shape"]) for param in case["params"]}:
-            return oah.SpatialAverage.conv(kernel)
-    blocks = {param["name"]: block(param, layout) for param in case["params"]}
+            return oah.SpatialAverage.conv("OIHW")
+    blocks = {}
+    for param in case["params"]:
+        block = _block(param)
+        blocks[param["name"]] = (param["averaging"]["size"],) if block is None else block
     return oah.SpatialAverage.custom(lambda path, leaf: blocks[path[-1].key])
 
 
-def _to_layout(x: np.ndarray, param: dict[str, Any], layout: Layout, lead: int) -> np.ndarray:
-    if is_flattened(param):
-        return x.reshape(*x.shape[:lead], -1)
-    if layout == "recorded":
-        return x
-    axes = _converted_axes(x.ndim - lead)
-    return x.transpose(*range(lead), *(lead + axis for axis in axes))
-
-
-def _converted_axes(rank: int) -> tuple[int, ...]:
-    """Spatial axes, inputs, outputs: OIHW to HWIO, (out, in) to (in, out), and so in any rank from 2."""
-    return (*range(2, rank), 1, 0) if rank >= 2 else tuple(range(rank))
-
-
-def _run_as_block(shape: tuple[int, ...], size: int) -> tuple[int, ...] | None:
-    """The block of `shape` that is a run of `size` consecutive elements in row-major order, if there is one."""
+def _block(param: dict[str, Any]) -> tuple[int, ...] | None:
+    """The recorded averaging of a parameter as a block of its shape, if it is one."""
+    shape, averaging = tuple(param["shape"]), param["averaging"]
+    if averaging["type"] == "none":
+        return (1,) * len(shape)
+    if averaging["type"] == "axes":
+        return tuple(size if axis in averaging["axes"] else 1 for axis, size in enumerate(shape))
     sizes: list[int] = []
+    size = averaging["size"]  # of a run of consecutive elements in row-major order
     for axis in reversed(shape):
         taken = math.gcd(axis, size)
         if taken not in (axis, size):

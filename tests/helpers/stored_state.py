@@ -3,8 +3,6 @@
 ``python -m tests.helpers.stored_state`` writes the file of the installed version.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Twenty training steps on a small net, in every way in which JAX spreads a computation."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
