@@ -4,8 +4,6 @@ The oldest JAX and Optax are installed from the sdist with the oldest Python fou
 newest one. The tests run from an empty folder, so that they see the installed package alone.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

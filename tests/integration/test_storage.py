@@ -46,16 +46,6 @@ def test_the_state_round_trips(way, tmp_path):
     chex.assert_trees_all_equal(stored_state.step((params, restored)), stored_state.step((params, state)))
 
 
-def test_a_state_restored_without_its_types_is_refused(tmp_path):
-    params, state = stored_state.initial()
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(tmp_path / "state", state)
-        checkpointer.wait_until_finished()
-        restored = checkpointer.restore(tmp_path / "state")
-    with pytest.raises(TypeError, match=r"`state` \(a dict\) must be a `ScaleByAdaHessianState`.*tx\.init\(params\)"):
-        stored_state.TX.update(params, restored, params, hessian_diag=params)
-
-
 STOP, END = 7, 13  # estimates at steps 0, 1 and 10: 7 lies between two
 TX = ways.optimizer(update_interval=10, dense_start=2)
 

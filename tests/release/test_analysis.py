@@ -1,7 +1,5 @@
 """`optax_adahessian.analysis`: what is known of the surfaces, paths against hand-made ones, errors against theory."""
 
-from __future__ import annotations
-
 import chex
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Expressions of x and y: their values, and that nothing else is read, let alone run."""
 
-from __future__ import annotations
-
 import math
 
 import jax

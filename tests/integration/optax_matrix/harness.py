@@ -1,7 +1,5 @@
 """A row of the matrix and its check: a loss that moves at every step, and the rule by hand in NumPy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 

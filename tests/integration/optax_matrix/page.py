@@ -1,7 +1,5 @@
 """The matrix as tables in Markdown."""
 
-from __future__ import annotations
-
 import pathlib
 
 from benchmarks.pages import with_tables
