@@ -225,7 +225,7 @@ def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> 
     known = nu > least * (eps <= 0)  # above `UNKNOWN`, and above `flat` if eps is 0
     step = mu / jax.lax.select(known, denominator, jnp.full_like(denominator, jnp.inf))
     # An infinite step would leave a clip as one of the clip's length, for ever.
-    return jax.lax.select(jnp.isfinite(mu), step, jnp.full_like(step, jnp.nan))
+    return jnp.where(jnp.isfinite(mu), step, jnp.nan)
 
 
 def _ema_weight(decay: Any, steps: jax.Array, nu: Any) -> jax.Array:
