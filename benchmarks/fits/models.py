@@ -221,30 +221,6 @@ def _sleep() -> Fit:
     return _guide(title, "simulated after Bates et al. 2015", model, size, 1, keys=320)
 
 
-def _motorcycle() -> Fit:
-    """A sparse variational Gaussian process, whitened, with 15 inducing times."""
-    times, n = np.linspace(5, 55, 15), len(_DATA["impact"])
-
-    def loss_fn(p: Params, batch: Any) -> jax.Array:
-        def kernel(a: jax.Array, b: jax.Array) -> jax.Array:
-            return p["amplitude"] ** 2 * jnp.exp(-0.5 * ((a[:, None] - b) / p["length"]) ** 2)
-
-        (x, y), z, root = batch, p["times"], jnp.tril(p["root"])
-        cholesky = jnp.linalg.cholesky(kernel(z, z) + 1e-6 * p["amplitude"] ** 2 * jnp.eye(15))
-        a = jax.scipy.linalg.solve_triangular(cholesky, kernel(z, x), lower=True)
-        variance = p["amplitude"] ** 2 - jnp.sum(a**2, axis=0) + jnp.sum((root.T @ a) ** 2, axis=0)
-        squares = (y - p["level"] - p["mean"] @ a) ** 2 + variance
-        divergence = jnp.sum(root**2) + jnp.sum(p["mean"] ** 2) - jnp.sum(jnp.log(jnp.diag(root) ** 2))
-        return jnp.mean(squares) / (2 * p["noise"] ** 2) + jnp.log(p["noise"] ** 2) / 2 + divergence / (2 * n)
-
-    start = {"times": times, "mean": np.zeros(15), "root": np.eye(15)}  # ms; the rest in g and ms
-    start |= {"level": 0.0, "amplitude": 50.0, "length": 10.0, "noise": 20.0}
-    start = _start(start, times=10.0, mean=1.0, root=1.0, level=50.0)
-    batches = _batches(64, _DATA["impact_time"], _DATA["impact"])
-    source = "Silverman 1985; Hensman, Fusi, Lawrence 2013"
-    return Fit("Motorcycle impact, sparse Gaussian process", source, loss_fn, **start, **batches)
-
-
 def _layers(key: jax.Array, *widths: int, gain: float = 1.0) -> list[Any]:
     keys = jax.random.split(key, len(widths))
     kernels = [gain * jax.random.normal(k, (n, m)) / n**0.5 for k, n, m in zip(keys, widths, widths[1:], strict=False)]
@@ -361,7 +337,6 @@ FITS: dict[str, Callable[[], Fit]] = {
     "theophylline": _theophylline,
     "schools": _schools,
     "sleep": _sleep,
-    "motorcycle": _motorcycle,
     "circuit": _circuit,
     "burgers": _burgers,
     "enzyme": _enzyme,

@@ -12,7 +12,7 @@ from benchmarks.fits import report, rows
 from benchmarks.fits.models import load
 
 LINEAR = ("claims", "diabetes", "cancer", "wine")
-OTHERS = ("peak", "theophylline", "motorcycle", "enzyme", "exponentials", "pelts")
+OTHERS = ("peak", "theophylline", "enzyme", "exponentials", "pelts")
 
 
 @pytest.fixture(autouse=True)
