@@ -33,7 +33,7 @@ accelerators-cuda: .venv-cuda/installed
 		{ echo "The compiler of $* cannot be installed: it has wheels for Linux alone, and Python 3.11 or newer."; exit 1; }
 	touch $@
 
-# Two hours on a machine that does nothing else.
+# Three hours on a machine that does nothing else.
 bench: $(VENV)/bench
 	$(RUN) -m benchmarks.cost
 	$(RUN) -m benchmarks.train

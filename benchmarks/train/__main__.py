@@ -5,7 +5,7 @@ part is trained from other seeds, in the seconds that AdamW takes, and its loss 
 finished run is a line of train.jsonl in --out: Ctrl-C ends the run, and the same command goes on with it.
 
 examples:
-  python -m benchmarks.train                  the whole set: fifty minutes on two cores that are idle
+  python -m benchmarks.train                  the whole set: an hour and a quarter on two cores that are idle
   python -m benchmarks.train --quick          minutes: a tenth of the steps, two tasks, two seeds; does it work?
   python -m benchmarks.train --tasks relu --rows AdamW "AdaHessian (recommended)"
   python -m benchmarks.train --from benchmarks/records/train.jsonl --publish
