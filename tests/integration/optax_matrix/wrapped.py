@@ -32,7 +32,7 @@ def flat_feed(way, s):
 WRAPPED.add("`optax.flatten`, with everything flat", "Pass the ravelled estimate, or a loss that takes one vector.",
     lambda: optax.flatten(adahessian(RATE)), plain, arguments=flat_feed)
 WRAPPED.add("`optax.flatten`, with trees", "A loss that takes a tree fails by itself, with an error of its own.",
-    lambda: optax.flatten(adahessian(RATE)), plain, NO_CELL, refuses("ravel_pytree"))
+    lambda: optax.flatten(adahessian(RATE)), plain, NO_CELL, refuses("`hessian_diag` is absent"))
 
 
 @WRAPPED.row("`optax.contrib.schedule_free`", "Switch the rule's momentum off (`b1=0`), as for any optimizer in it.")
