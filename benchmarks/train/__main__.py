@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks import machine, pages
 from benchmarks.train import jobs, report
-from benchmarks.train.optimizers import BASELINE, ROWS
+from benchmarks.train.optimizers import BASELINE
 from benchmarks.train.pool import pool
 from benchmarks.train.search import Record
 from benchmarks.train.tasks import TASKS
@@ -31,15 +31,13 @@ from benchmarks.train.tasks import TASKS
 ROOT = pathlib.Path(__file__).parents[2]
 QUICK_TASKS, QUICK_SHARE = ("relu", "cancer"), 0.1
 TIMING_BAR = "timing: {n_fmt} of {total_fmt} rows, {elapsed} passed"
-BAR = "training: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left"
+BAR = "training: {n_fmt} of {total_fmt} runs|{bar}| {elapsed} passed, {remaining} left"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is not there yet, or reads an earlier run, and writes tables and the picture."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.processes < 1:
-        parser.error(f"--processes (={options.processes}) must be at least 1.")
     name = "train_quick" if options.quick else "train"
     path = options.earlier or options.out / f"{name}.jsonl"
     records = read(path)
@@ -63,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
     parser.add_argument("--rows", nargs="+", choices=jobs.ALL_ROWS, metavar="ROW", help="default: all, and all studies")
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, two tasks, two seeds")
-    parser.add_argument("--processes", type=int, default=machine.cores(), help="default: the cores")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
     parser.add_argument("--from", dest="earlier", type=pathlib.Path, metavar="FILE", help="the lines of an earlier run")
     parser.add_argument("--publish", action="store_true", help="also writes benchmarks/records and docs")
@@ -81,7 +78,7 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
     path.write_text("".join(json.dumps(record) + "\n" for record in records))  # without a line that was cut off
     if not records:
         shutil.rmtree(options.out / "cache", ignore_errors=True)  # since compilation is timed
-    with path.open("a") as file, pool(options.processes, options.out / "cache") as results:
+    with path.open("a") as file, pool(machine.cores(), options.out / "cache") as results:
 
         def add(record: Record) -> None:
             records.append(record)
@@ -96,20 +93,12 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
         for record in tqdm(timed_rows, total=sum(map(len, left.values())), bar_format=TIMING_BAR):
             add(record)
 
-        step = {(r["task"], r["row"]): r["step_seconds"] for r in records if r["kind"] == "seconds"}
-        # The rows of studies are not timed: a little more than AdamW's.
-        step |= {(task, row): 1.3 * step[task, BASELINE] for task in tasks for row in rows if row not in ROWS}
-        work = jobs.plan(tasks, rows, records, share)
-        expected = {job: sum(job.steps_left(records)) * step[job.task, job.row] for job in work}
-        longest_first = sorted(filter(expected.get, expected), key=expected.__getitem__, reverse=True)
-        bar = None  # starts when the first run has finished, so that it does not know of compilation
-        for record in results(jobs.train, [(job, job.known(records)) for job in longest_first]):
+        seconds = {r["task"]: r["step_seconds"] for r in records if r["kind"] == "seconds" and r["row"] == BASELINE}
+        left = {job: job.steps_left(records) for job in jobs.plan(tasks, rows, records, share)}
+        longest_first = sorted(filter(left.get, left), key=lambda job: -sum(left[job]) * seconds[job.task])
+        trained = results(jobs.train, [(job, job.known(records)) for job in longest_first])
+        for record in tqdm(trained, total=sum(map(len, left.values())), bar_format=BAR):
             add(record)
-            done = record["steps"] * step[record["task"], record["row"]]
-            if bar is None:
-                bar = tqdm(total=sum(expected.values()), initial=done, bar_format=BAR, smoothing=0)
-            else:
-                bar.update(min(done, bar.total - bar.n))
 
 
 def _write(records: list[Record], results: report.Results, options: argparse.Namespace, name: str) -> None:

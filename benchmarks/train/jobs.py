@@ -67,7 +67,7 @@ def plan(tasks: Iterable[str], rows: Sequence[str], records: Iterable[Record], s
     """All jobs of the main table whose steps are timed, and of the studies."""
     ratios, jobs = {(r["task"], r["row"]): r["ratio"] for r in records if r["kind"] == "seconds"}, []
     for task, row in itertools.product(tasks, rows):
-        if (task, row) in ratios or any(task in s.tasks and row in s.rows for s in STUDIES.values()):
+        if (task, row) in ratios or any(task in studied and row in study for studied, study in STUDIES.values()):
             steps = round(share * (ALL_ROWS[row].steps or load(task).steps))
             jobs.append(Job(task, row, round(steps / ratios.get((task, row), 1.0)), steps, share))
     return jobs
@@ -87,24 +87,17 @@ def time_steps(report: Callable[[Record], None], task: str, rows: Sequence[str],
     """Every row in turns with AdamW: a fifth of a run, with its share of the dense start."""
     steps = math.ceil(load(task).steps / 50) * 10
     dense_start = round(DENSE_START * steps / load(task).steps)
+    trainers = {row: _trainer(task, row) for row in dict.fromkeys([BASELINE, *rows])}
 
-    def subject(row: str) -> Subject:
-        return Subject(
-            lambda runs: sum(_trainer(task, row).seconds(steps, dense_start) for _ in range(runs)), 1, BASELINE
-        )
+    def subject(trainer: Trainer) -> Subject:
+        return Subject(lambda runs: sum(trainer.seconds(steps, dense_start) for _ in range(runs)), 1, BASELINE)
 
-    compilation = {row: _trainer(task, row).compile_seconds for row in dict.fromkeys([BASELINE, *rows])}
-    times = interleaved(
-        {row: subject(row) for row in dict.fromkeys([BASELINE, *rows])}, Plan(rounds, block_seconds=0.1)
-    )
+    subjects = {row: subject(trainer) for row, trainer in trainers.items()}
+    times = interleaved(subjects, Plan(rounds, block_seconds=0.1))
     for row in rows:
         low, ratio, high = (1.0, 1.0, 1.0) if row == BASELINE else quartiles(times[row].ratios)
-        measured = {
-            "step_seconds": statistics.median(times[row].seconds) / steps,
-            "ratio": ratio,
-            "quartiles": [low, high],
-            "compile_seconds": compilation[row],
-        }
+        measured = {"step_seconds": statistics.median(times[row].seconds) / steps, "ratio": ratio}
+        measured |= {"quartiles": [low, high], "compile_seconds": trainers[row].compile_seconds}
         report({"kind": "seconds", "task": task, "row": row, **measured})
 
 

@@ -39,13 +39,6 @@ class Row(NamedTuple):
         return [rounded(self.rate * self.factor**k) for k in range(low, high + 1)]
 
 
-class Study(NamedTuple):
-    """Rows at equal steps, each at the best of its rates."""
-
-    tasks: tuple[str, ...]
-    rows: dict[str, Row]
-
-
 def rounded(value: float) -> float:
     """To three digits, which is how settings are reported."""
     return float(f"{value:.3g}")
@@ -122,8 +115,8 @@ STUDY_TASKS = ("relu", "autoencoder", "chars")
 _SHORT, _short = "adaptive_nesterov(0.95)", _after_momentum(_adahessian, 0.95)
 _rows = _after_momentum(functools.partial(_adahessian, spatial_average=oah.SpatialAverage.rows("HWIO")))
 
-STUDIES: dict[str, Study] = {
-    "b2": Study(
+STUDIES: dict[str, tuple[tuple[str, ...], dict[str, Row]]] = {  # tasks, and rows at the best of their rates
+    "b2": (
         ("autoencoder", "chars"),
         {
             f"b2 {b2:g}, {steps:,} steps": _ours(b2=b2, steps=steps, base=f"b2 0.98, {steps:,} steps")
@@ -131,8 +124,8 @@ STUDIES: dict[str, Study] = {
             for b2 in (0.95, 0.98, 0.99, 0.999)
         },
     ),
-    "interval": Study(STUDY_TASKS, {BASE: _ours(), "every step": _ours(interval=1), "every 50": _ours(interval=50)}),
-    "clip": Study(
+    "interval": (STUDY_TASKS, {BASE: _ours(), "every step": _ours(interval=1), "every 50": _ours(interval=50)}),
+    "clip": (
         STUDY_TASKS[:2],
         {
             BASE: _ours(),
@@ -142,13 +135,13 @@ STUDIES: dict[str, Study] = {
             "paper, every 10, clip": _ours(_adahessian, **_PAPER),
         },
     ),
-    "rule": Study(
+    "rule": (
         STUDY_TASKS[:2],
         {BASE: _ours(), "eps 1e-4": _ours(eps=1e-4), "4 probes": _ours(num_probes=4), 'rows("HWIO")': _ours(_rows)},
     ),
-    "momentum": Study(
+    "momentum": (
         STUDY_TASKS,
         {BASE: _ours(), "b1 0.9": _ours(_adahessian), "b1 0.95": _ours(_adahessian, b1=0.95), _SHORT: _ours(_short)},
     ),
 }
-STUDY_ROWS = {name: row for study in STUDIES.values() for name, row in study.rows.items()}
+STUDY_ROWS = {name: row for _, rows in STUDIES.values() for name, row in rows.items()}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.report import markdown
 from benchmarks.train.jobs import Job
 from benchmarks.train.optimizers import BASELINE, OURS, ROWS, STUDIES, WIDE
-from benchmarks.train.search import Record, Result, Trial, best, lowest_diverging, ratio, standard_error
+from benchmarks.train.search import Record, Result, Trial, best, ratio, standard_error
 from benchmarks.train.tasks import load
 
 Results = Mapping[str, Mapping[str, Result]]  # by task and row
@@ -142,9 +142,7 @@ def _study(name: str, results: Results) -> str:
         if not {row, base} <= result.keys():
             return "-"
         text = _loss(result[row].final) if row == base else _percent(*ratio(result[row].final, result[base].final))
-        limit = lowest_diverging(result[row].tuning)
-        rate = result[row].final.settings["learning_rate"]
-        return f"{text} (rate {rate:g}{f', diverges from {limit:g}' if limit else ''})"
+        return f"{text} (rate {result[row].final.settings['learning_rate']:g})"
 
     body = [[row, *(cell(row, result) for result in have.values())] for row in rows] if have else []
     return markdown(["at equal steps", *(load(task).title for task in have)], body)
@@ -178,9 +176,8 @@ def rates(results: Results) -> Figure:
         have = [result for result in results.values() if {row, BASELINE} <= result.keys()]
         lines = [[min(t.mean() / best(r[BASELINE].grid).mean(), 50.0) for t in r[row].grid] for r in have]
         xs = ROWS[row].rates(*WIDE)
-        for line in lines:
-            ax.plot(xs, line, color="0.75", linewidth=1)
         if lines:
+            ax.plot(xs, [*zip(*lines, strict=True)], color="0.75", linewidth=1)
             ax.plot(xs, [*map(statistics.median, zip(*lines, strict=True))], "o-", color=_COLORS[row], linewidth=3)
         ax.set(xscale="log", yscale="log", ylim=(0.5, 5.0))
         ax.set_yticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"], minor=False)

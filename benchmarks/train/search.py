@@ -25,11 +25,6 @@ class Trial(NamedTuple):
     def mean(self, part: str = "test") -> float:
         return sum(self.losses(part)) / len(self.runs)
 
-    @property
-    def diverged(self) -> bool:
-        """Whether any seed ended above the loss that it started from, or not finite."""
-        return any(run["test"] is None or run["test"] > run["start"] for run in self.runs)
-
 
 class Result(NamedTuple):
     """What a row does on a task."""
@@ -59,10 +54,7 @@ def at_rates(row: Row, low: int, high: int, decay: float = 0.0) -> list[Settings
 def compare(
     row: Row, train: Train, seeds: tuple[range, range], steps: int, adamw_steps: int, decays: Sequence[float] = ()
 ) -> Result:
-    """Of a row of the main table: six rates, four values of its second number, two rates beside the best, the best.
-
-    With `decays`, the products of rate and weight decay, it starts from the first and tries the others before the last.
-    """
+    """Of a row of the main table: six rates, four values of its second number, two rates beside the best, the best."""
     grid_start = functools.partial(at_rates, row, decay=next(iter(decays), 0.0))
     try_tuning = functools.partial(try_all, train, seeds=seeds[0], steps=steps)
     name, values = row.second
@@ -103,9 +95,3 @@ def standard_error(values: Sequence[float]) -> float:
         return math.nan
     mean = sum(values) / len(values)
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-
-
-def lowest_diverging(trials: Sequence[Trial]) -> float | None:
-    """The lowest rate above the best that diverges, if one does. Trials go up in the rate."""
-    above = trials[trials.index(best(trials)) :]
-    return next((trial.settings["learning_rate"] for trial in above if trial.diverged), None)

@@ -187,9 +187,3 @@ def test_an_earlier_comparison_is_drawn_again_but_for_a_torn_line(tmp_path):
     file.write_text("\n".join(map(json.dumps, records)) + '\n{"kind": "run", "ta')
     train.main(["--from", str(file), "--tasks", "relu", "--rows", OURS, "--out", str(tmp_path)])
     assert "| -50.0% ± 0.0 |" in (tmp_path / "train_summary.md").read_text()
-
-
-def test_no_process_is_named(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        train.main(["--processes", "0"])
-    assert "must be at least 1" in capsys.readouterr().err
