@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import optax_adahessian
@@ -74,6 +75,37 @@ def test_the_examples_of_docstrings_run(name):
 def test_the_reference_lists_every_public_name():
     names = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
     assert sorted(names) == sorted(optax_adahessian.__all__)
+
+
+@jax.custom_vjp
+def squared(x):
+    return x**2
+
+
+@jax.custom_vjp
+def cubed(x):
+    return x**3
+
+
+squared.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+cubed.defvjp(lambda x: (x**3, x), lambda x, g: (3 * squared(x) * g,))
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        cubed,
+        lambda x: jax.lax.while_loop(lambda x: x < 1, lambda x: x + 1, x),
+        lambda x: jax.pure_callback(lambda x: x, jnp.zeros([]), x),
+        lambda x: jnp.stack([x, x]),
+    ],
+    ids=["custom_vjp", "while", "callback", "batch"],
+)
+def test_a_search_for_what_jax_says_finds_the_page_on_losses(loss_fn):
+    page = re.sub(r"\s+", " ", (ROOT / "docs" / "losses.md").read_text())
+    with pytest.raises((TypeError, ValueError)) as error:
+        optax_adahessian.value_grad_and_hessian_diag(loss_fn)(jax.random.key(0), jnp.float32(0.5))
+    assert re.split(r"[.;,] ", str(error.value))[0].rstrip(".") in page
 
 
 def test_the_settings_name_every_argument():
