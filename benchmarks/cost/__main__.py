@@ -7,7 +7,7 @@ commands:
   memory       temporary memory and operations of an estimate against its probes; states
   collectives  what data-parallel and fully sharded steps communicate on eight devices
   accelerators what the compilers of a TPU v5e and of an H100 make of a step
-  pod          what a step of a large decoder needs on each of 256 TPU chips; an hour on two cores
+  pod          what a step of a large decoder needs on each of 256 TPU chips
 
 Each prints its tables and whether the project's targets hold, and writes the raw measurements as JSON lines.
 
