@@ -42,15 +42,13 @@ def value_grad_and_hessian_diag(
         gradient and diagonal are averaged over it. The same key on every replica is one shared probe, which a loss that
         itself averages over the axis needs; ``fold_in(key, jax.lax.axis_index(axis_name))`` draws one on each.
       hvp: "forward_over_reverse", or "reverse_over_reverse" for losses that forward mode cannot differentiate, such
-        as a `jax.custom_vjp` whose backward rule calls another one.
+        as a `jax.custom_vjp` whose backward rule calls another one. A note on JAX's error names it if it helps.
 
     Returns:
       A function ``estimate(key, params, *args, probe_scale=None, **kwargs)``, to be called inside `jax.jit`. It returns
       ``(loss, grads, hessian_diag)``, with `has_aux` ``((loss, aux), grads, hessian_diag)``; aux is each replica's own.
       Gradient and diagonal have the structure, shapes and dtypes of `params`. With ``key=None`` the diagonal is None,
       as in `jax.value_and_grad`. For `probe_scale`, of which only ratios matter, see `optax_adahessian.probe_scale`.
-
-    If `fun` cannot be differentiated twice, JAX's error passes, with a note if "reverse_over_reverse" can do it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax_adahessian as oah
@@ -115,6 +113,7 @@ def _entries(product: Any, probe: Any) -> Any:
 
 def _fitting_scale(probe_scale: Any, params: Any) -> Any:
     """`probe_scale` in the dtypes of the parameters, and in the range of float16 if one has it."""
+    check_real_leaves("probe_scale", probe_scale)
     check_like("probe_scale", probe_scale, params)
     scales = jax.tree.map(jnp.asarray, probe_scale)
     if any(p.dtype == jnp.float16 for p in jax.tree.leaves(params)):

@@ -165,6 +165,8 @@ MISTAKES = {
         ValueError,
         "`probe_scale` is absent, the parameter is of shape (2,)",
     ),
+    "complex scales": (scaled(jnp.array([1j, 1.0])), TypeError, "`probe_scale` … complex64"),
+    "scales for no parameters": (scales(None), ValueError, "`params` (=None) must be given"),
     "scales from Adam": (scales(PARAMS, optax.adam(0.1)), ValueError, "holds no state of `adahessian`"),
     "scales for fewer leaves": (scales(FEWER), ValueError, "symmetric difference on key sets"),
     "scales for other shapes": (scales(OTHER_SHAPE), ValueError, "`params` are not the parameters of `state`"),
