@@ -53,7 +53,7 @@ class Job(NamedTuple):
 
         def pretend(settings: Settings, seed: int, steps: int) -> Record:
             left.append(steps)
-            return {"validation": settings["learning_rate"], "test": 0.0, "start": 0.0}
+            return {"validation": settings["learning_rate"], "test": 0.0}
 
         self.result(self.known(records), pretend)
         return left

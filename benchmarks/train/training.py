@@ -76,15 +76,15 @@ class Trainer:
         self.compile_seconds = round(time.process_time() - start, 3)
 
     def train(self, settings: Settings, seed: int, steps: int, dense_start: int = DENSE_START) -> dict[str, Any]:
-        """Losses on the validation and the test part, None where not finite, and the test loss at the start."""
+        """Losses on the validation and the test part, None where not finite."""
         train, validation, test = self._task.parts(seed)
         params, train = jax.device_put((self._task.init(np.random.default_rng(seed)), train))
         numbers = {name: jnp.float32(value) for name, value in settings.items()}
         start = time.perf_counter()
         trained = self._program(params, train, jax.random.key(seed), numbers, jnp.int32(steps), jnp.int32(dense_start))
         seconds = time.perf_counter() - start if jax.block_until_ready(trained) else 0.0
-        measured = {"start": (params, test), "validation": (trained, validation), "test": (trained, test)}
-        losses = {name: float(self._measure(*pair)) for name, pair in measured.items()}
+        parts = {"validation": validation, "test": test}
+        losses = {name: float(self._measure(trained, part)) for name, part in parts.items()}
         finite = {name: float(f"{loss:.6g}") if math.isfinite(loss) else None for name, loss in losses.items()}
         return finite | {"seconds": round(seconds, 4)}
 

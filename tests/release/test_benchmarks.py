@@ -178,7 +178,7 @@ def test_an_earlier_comparison_is_drawn_again_but_for_a_torn_line(tmp_path):
 
         def run(settings, seed, steps, job=job):
             loss = 1.0 if job.row == BASELINE else 0.5
-            made = {"settings": settings, "seed": seed, "steps": steps, "validation": loss, "test": loss, "start": 2.0}
+            made = {"settings": settings, "seed": seed, "steps": steps, "validation": loss, "test": loss}
             records.append({"kind": "run", "task": job.task, "row": job.row, **made})
             return made
 
