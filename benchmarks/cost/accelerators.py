@@ -19,7 +19,6 @@ from benchmarks.timing import Plan
 
 DEVICES = ("v5e", "H100")
 SIGNS, ESTIMATING, RECOMMENDED = "signs of 104 leaves", "ours, with an estimate", MOMENTUM + "no estimate"
-SOPHIA = "optax.contrib.sophia, interval 1"
 LIMITED = (ADAMW, CLIPPED, PLAIN, ESTIMATING, RECOMMENDED)  # the rows that have a limit
 # Not met: XLA makes two kernels of the momentum's three sums over a large leaf, where the clip has one of one sum.
 MISSED = "H100, recommended, no estimate: over AdamW after a clip"
@@ -33,7 +32,7 @@ ROWS = {  # of the table, and of `optimizers.methods`
     EQUILIBRATED + ", with an estimate": EQUILIBRATED,
     "ours, obj_fn, interval 1": "ours, obj_fn, interval 1",
     "ours, obj_fn, interval 10": "ours, obj_fn, interval 10",
-    SOPHIA: SOPHIA,
+    "optax.contrib.sophia, interval 1": "optax.contrib.sophia, interval 1",
     "optax.contrib.sophia, interval 10": "optax.contrib.sophia, interval 10",
     "somax.adahessian, interval 1": "somax.adahessian, interval 1",
 }

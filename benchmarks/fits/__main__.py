@@ -1,11 +1,11 @@
 """Models whose parameters have units: one setting of AdaHessian next to others at their best rates.
 
 Every run takes the same number of gradients, and an estimate counts two, so Adam makes three steps for one of ours,
-which is oah.adahessian(rate, b2=0.95, eps=0.0, equilibrate=True) on all fits. Each finished fit is kept in fits.jsonl
-in --out: Ctrl-C ends, and the same command goes on.
+which is oah.adahessian(rate, b2=0.95, eps=0.0, equilibrate=True) on all fits. Each finished fit is kept in --out, in a
+file for each number of gradients: Ctrl-C ends, and the same command goes on.
 
 examples:
-  python -m benchmarks.fits                          a quarter of an hour on two cores
+  python -m benchmarks.fits                          25 minutes on two cores
   python -m benchmarks.fits --fits wine claims --gradients 30000
   python -m benchmarks.fits --gradients 60           a minute: does it work?
   python -m benchmarks.fits --from benchmarks/records/fits.jsonl --publish

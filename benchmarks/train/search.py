@@ -55,7 +55,7 @@ def compare(
     row: Row, train: Train, seeds: tuple[range, range], steps: int, adamw_steps: int, decays: Sequence[float] = ()
 ) -> Result:
     """Of a row of the main table: six rates, four values of its second number, two rates beside the best, the best."""
-    grid_start = functools.partial(at_rates, row, decay=next(iter(decays), 0.0))
+    grid_start = functools.partial(at_rates, row, decay=decays[0] if decays else 0.0)
     try_tuning = functools.partial(try_all, train, seeds=seeds[0], steps=steps)
     name, values = row.second
     grid = try_tuning(grid_start(*WIDE)) if row.grid else []

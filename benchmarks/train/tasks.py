@@ -232,13 +232,7 @@ def _raw(load_data: Any, **options: Any) -> dict[str, Any]:
 _MLP = "MLP, digits", "cross-entropy", (64, 64, 64, 10), jnp.tanh
 _RELU = "ReLU classifier, digits", "cross-entropy", (64, 128, 128, 10), jax.nn.relu
 _CODE = "Deep autoencoder, digits", "squared error", (64, 128, 64, 16, 64, 128, 64), jnp.tanh
-_SCALES = (
-    "ReLU net, layers of unequal scales",
-    "cross-entropy",
-    (64, 128, 128, 128, 10),
-    jax.nn.relu,
-    (10, 0.1, 10, 0.1),
-)
+_SCALES = "ReLU net, layers of unequal scales", "cross-entropy", (64, 128, 128, 128, 10), jax.nn.relu
 _DECAY = "Convolutional net, 300 images, weight decay", (8, 16), 32
 _CANCER = "Logistic regression, raw features", "binary cross-entropy", (30, 1), jnp.tanh
 _DIABETES = "Regression, raw features and targets", "squared error", (10, 32, 1), jax.nn.relu
@@ -260,6 +254,6 @@ TASKS: dict[str, Callable[[], Task]] = {
     "decay": lambda: _conv_net(
         *_DECAY, **_digits(32, limit=300), steps=1000, seeds=12, decays=(1e-3, 0.0, 3.16e-4, 3.16e-3, 1e-2)
     ),
-    "scales": lambda: _dense_net(*_SCALES, **_digits(128), steps=1000, seeds=12),
+    "scales": lambda: _dense_net(*_SCALES, scales=(10, 0.1, 10, 0.1), **_digits(128), steps=1000, seeds=12),
 }
 load = functools.cache(lambda name: TASKS[name]())  # a task by its name
