@@ -195,3 +195,17 @@ def test_an_empty_leaf_in_float16_has_no_say_in_the_common_factor(others):
 def test_without_a_key_scales_are_ignored():
     estimate = oah.value_grad_and_hessian_diag(lambda w: jnp.sum(w**2))
     assert estimate(None, jnp.ones(2), probe_scale="anything")[2] is None
+
+
+def test_a_parameter_in_which_the_loss_is_linear_stays_and_the_others_arrive():
+    loss = lambda p: p["linear"] + (p["square"] - 3.0) ** 2 + 1e-6 * (p["wide"] - 2e3) ** 2
+    tx = oah.adahessian(0.5, b2=0.95, eps=0.0, equilibrate=True)
+
+    def step(carry, _):
+        p, state = carry
+        updates, state = tx.update(jax.grad(loss)(p), state, p, obj_fn=loss)
+        return (optax.apply_updates(p, updates), state), None
+
+    start = {"linear": 1.0, "square": 0.0, "wide": 0.0}
+    params, _ = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=400)[0])(jax.tree.map(jnp.asarray, start))
+    chex.assert_trees_all_close(params, {"linear": 1.0, "square": 3.0, "wide": 2e3}, rtol=1e-5)
