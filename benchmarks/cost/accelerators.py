@@ -36,8 +36,6 @@ ROWS = {  # of the table, and of `optimizers.methods`
     "optax.contrib.sophia, interval 10": "optax.contrib.sophia, interval 10",
     "somax.adahessian, interval 1": "somax.adahessian, interval 1",
 }
-# ResNet-20 takes a TPU's compiler minutes for each row: the two larger models have these.
-FEWER = (ADAMW, CLIPPED, RECOMMENDED, MOMENTUM + "with an estimate")
 COLUMNS = {  # of the table, with unit and digits; XLA counts only the last for a GPU
     "cycles": ("thousand cycles", 1e3, 1),
     "flops": ("GFLOPs", 1e9, 2),
@@ -66,8 +64,7 @@ def measure(
         for name in names:
             problem = steps.MODELS[name]()
             methods = optimizers.methods(problem)
-            admitted = [row for row in ROWS if keep(row) and (name == "mlp" or row in FEWER)]
-            kept = {row: methods[ROWS[row]] for row in admitted if ROWS[row] in methods}
+            kept = {row: methods[ROWS[row]] for row in ROWS if keep(row) and ROWS[row] in methods}
             for row, method in tqdm(kept.items(), desc=f"{device}, {name}: compiling", leave=False):
                 shapes = problem.params, jax.eval_shape(method.init, problem.params), problem.batch
                 params, state, batch = topologies.placed(shapes, place)
