@@ -2,7 +2,6 @@
 
 import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -160,33 +159,24 @@ def scale_by_curvature(
         return ScaleByAdaHessianState(
             count=jnp.zeros([], jnp.int32),
             last_estimate=jnp.zeros([], jnp.int32),
-            rejected=jnp.zeros([], jnp.int32),
             mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype or p.dtype), params) if has_momentum else None,
             nu=spatial_average.map(unknown, params),
             estimator=feed.init(params),
         )
 
     def fold(state: ScaleByAdaHessianState, hessian_diag: Any) -> ScaleByAdaHessianState:
-        def curvature(block: tuple[int, ...], h: jax.Array, nu: jax.Array) -> jax.Array:
-            h = h.astype(nu.dtype)
-            return block_mean(h if spatial_average.signed else jnp.abs(h), block)
-
         count = optax.safe_increment(state.count)
         weight = _ema_weight(b2, count - state.last_estimate, state.nu) / _ema_weight(b2, count, state.nu)
-        curvatures = spatial_average.map(curvature, hessian_diag, state.nu)
-        finite = jax.tree.map(jnp.isfinite, curvatures)
 
-        def average(ok: jax.Array, d: jax.Array, nu: jax.Array) -> jax.Array:
+        def average(block: tuple[int, ...], h: jax.Array, nu: jax.Array) -> jax.Array:
+            h = h.astype(nu.dtype)
+            d = block_mean(h if spatial_average.signed else jnp.abs(h), block)
+            ok = jnp.isfinite(d)
             d = jax.lax.select(ok, d, jnp.zeros_like(d))
             own_weight = jnp.where(nu == UNKNOWN, 1, weight.astype(nu.dtype))
             return jax.lax.select(ok, second_moment(own_weight, d, nu), nu)
 
-        usable = functools.reduce(operator.and_, map(jnp.all, jax.tree.leaves(finite)), True)
-        return state._replace(
-            last_estimate=count,
-            rejected=jnp.where(usable, state.rejected, state.rejected + 1),
-            nu=jax.tree.map(average, finite, curvatures, state.nu),
-        )
+        return state._replace(last_estimate=count, nu=spatial_average.map(average, hessian_diag, state.nu))
 
     def update_fn(
         updates: Any, state: Any, params: Any = None, **extra_args: Any

@@ -25,7 +25,6 @@ class ScaleByAdaHessianState(NamedTuple):
 
     count: jax.Array  # type: ignore[assignment] # shape=(), dtype=int32: steps taken
     last_estimate: jax.Array  # shape=(), dtype=int32: `count` after the step of the last estimate, else 0
-    rejected: jax.Array  # shape=(), dtype=int32: estimates with an entry that was not finite
     mu: optax.Updates | None  # shapes of the parameters, dtype=`mu_dtype` or theirs; None with b1=0
     nu: optax.Updates  # mean of d^2, one entry per block, dtype=float32 (float64 for float64 leaves); `UNKNOWN`, `flat`
     estimator: optax.OptState  # of `hessian_diagonal_fn`

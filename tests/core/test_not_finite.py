@@ -34,7 +34,6 @@ def test_what_is_finite_trains_on(feed):
     assert partly_singular(params) < 0.1 * start
     np.testing.assert_array_equal(params["b"], 0)
     chex.assert_tree_all_finite((params, state))
-    assert state[0].rejected == 30
 
 
 def run(update, state, grads, diags):
@@ -51,13 +50,13 @@ BAD = [np.nan, np.inf, -np.inf]
 
 @pytest.mark.parametrize("bad", BAD)
 def test_where_all_is_bad_nothing_moves_before_the_first_finite_estimate(bad):
-    """Later the old average is used, and the estimates that were rejected leave no trace in it."""
+    """Later the old average is used, and the estimates that are not finite leave no trace in it."""
     tx, ones = oah.scale_by_adahessian(b2=0.9), jnp.ones(3)
     updates, state = run(tx.update, tx.init(ones), [ones] * 4, [bad * ones, bad * ones, 2 * ones, bad * ones])
     np.testing.assert_array_equal(updates[:2], 0)
     np.testing.assert_allclose(updates[2:], 1 / (2 + 1e-4), rtol=1e-5)
-    assert (state.rejected, state.count, state.last_estimate) == (3, 4, 4)
-    # After a rejected one, an estimate has the weight of its own step, (1 - b2) / (1 - b2^5), in the running mean.
+    assert (state.count, state.last_estimate) == (4, 4)
+    # After a bad one, an estimate has the weight of its own step, (1 - b2) / (1 - b2^5), in the running mean.
     _, state = tx.update(ones, state, hessian_diag=5 * ones)
     weight = 0.1 / (1 - 0.9**5)
     np.testing.assert_allclose(state.nu, (1 - weight) * 2**2 + weight * 5**2, rtol=1e-5)
@@ -81,8 +80,7 @@ def test_a_block_that_is_not_finite_keeps_its_average_and_no_other_block_sees_it
         skipped, _ = run(update, state, grads, [diags[0], None])
         for block in BAD_BLOCKS:
             spoilt = diags[1].at[1].set(jnp.array(block, dtype))
-            updates, last = run(update, state, grads, [diags[0], spoilt])
-            assert last.rejected == 1
+            updates, _ = run(update, state, grads, [diags[0], spoilt])
             np.testing.assert_array_equal(updates[1][1], skipped[1][1])
             np.testing.assert_array_equal(updates[1][::2], finite[1][::2])
 
@@ -100,4 +98,3 @@ def test_a_gradient_that_is_not_finite_makes_its_own_entry_nan_also_behind_a_cli
         np.testing.assert_array_equal(jnp.isnan(u), [False, t == 1 or (t == 2 and b1 > 0), False])
         np.testing.assert_allclose(u[::2], -0.01)
     assert np.all(np.isfinite(state[0][0].nu))
-    assert state[0][0].rejected == 0

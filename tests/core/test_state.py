@@ -21,7 +21,6 @@ def test_the_fields_of_the_state():
     assert fields(state) == [
         (".count", "int32()"),
         (".last_estimate", "int32()"),
-        (".rejected", "int32()"),
         (".mu['half']", "bfloat16(2,)"),
         (".mu['kernel']", "float32(2, 4)"),
         (".nu['half']", "float32(2,)"),

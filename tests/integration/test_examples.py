@@ -138,7 +138,7 @@ def test_char_transformer_all_in_bfloat16_ends_within_3_percent_of_the_float32_r
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"bfloat16"}
     ours = optax.tree.get(state, "ScaleByAdaHessianState")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(ours.nu)} == {"float32"}
-    assert (int(ours.count), int(ours.rejected)) == (STEPS, 0)
+    assert ours.count == STEPS
 
 
 @pytest.mark.long
