@@ -37,6 +37,7 @@ class Fit(NamedTuple):
     everything: Any = None  # the batch of all observations
     batch_at: Callable[[jax.Array], Any] | None = None  # a random one; None: deterministic
     residuals: Callable[[Params], Any] | None = None  # half of whose squares are the loss
+    not_centred: Callable[[Params], Params] | None = None  # the same from those of features as they were measured
 
 
 def _batches(size: int, *arrays: Any) -> dict[str, Any]:
@@ -61,18 +62,24 @@ def _start(start: Mapping[str, Any], **sizes: float) -> dict[str, Any]:
     return {"init": lambda _: start, "by_hand": by_hand, "init_by_hand": lambda _: divided}
 
 
-def _linear(x: np.ndarray, intercept: Any, **others: float) -> dict[str, Any]:
-    """A linear predictor of raw features, from the null model; by hand, of standardized features."""
+def _linear(size: int, x: np.ndarray, *targets: Any, intercept: Any, **others: float) -> dict[str, Any]:
+    """A linear predictor of features less their means, as in rstanarm and brms, from the null model.
+
+    By hand, the features are standardized.
+    """
     mean, sd = x.mean(axis=0), x.std(axis=0)
     slopes = jnp.zeros((x.shape[1], *np.shape(intercept)))
     start = {"intercept": jnp.asarray(intercept, float), "slopes": slopes}
     start |= {name: jnp.asarray(value, float) for name, value in others.items()}
 
     def by_hand(p: Params) -> Params:
-        raw = (p["slopes"].T / sd).T
-        return {**p, "slopes": raw, "intercept": p["intercept"] - mean @ raw}
+        return {**p, "slopes": (p["slopes"].T / sd).T}
 
-    return {"init": lambda _: start, "by_hand": by_hand, "init_by_hand": lambda _: start}
+    def not_centred(p: Params) -> Params:
+        return {**p, "intercept": p["intercept"] + mean @ p["slopes"]}
+
+    coordinates = {"by_hand": by_hand, "init_by_hand": lambda _: start, "not_centred": not_centred}
+    return {"init": lambda _: start, **coordinates, **_batches(size, x - mean, *targets)}
 
 
 def _claims() -> Fit:
@@ -88,9 +95,9 @@ def _claims() -> Fit:
         log_rate = x @ p["slopes"] + p["intercept"]
         return jnp.mean(exposure * jnp.exp(log_rate) - counts * log_rate)
 
-    start, source = math.log(counts.sum() / exposure.sum()), "simulated after Noll, Salzmann, Wüthrich 2018"
-    batches = _batches(1000, x, exposure, counts)
-    return Fit("Insurance claims, Poisson regression", source, loss_fn, **_linear(x, start), **batches)
+    data = _linear(1000, x, exposure, counts, intercept=math.log(counts.sum() / exposure.sum()))
+    source = "simulated after Noll, Salzmann, Wüthrich 2018"
+    return Fit("Insurance claims, Poisson regression", source, loss_fn, **data)
 
 
 def _diabetes() -> Fit:
@@ -102,24 +109,23 @@ def _diabetes() -> Fit:
         density = shape * (p["log_shape"] - log_mean - y * jnp.exp(-log_mean)) - jax.lax.lgamma(shape)
         return -jnp.mean(density + (shape - 1) * jnp.log(y))
 
-    start = _linear(x, math.log(y.mean()), log_shape=0.0)
-    return Fit("Diabetes, gamma regression", "Efron et al. 2004", loss_fn, **start, **_batches(64, x, y))
+    data = _linear(64, x, y, intercept=math.log(y.mean()), log_shape=0.0)
+    return Fit("Diabetes, gamma regression", "Efron et al. 2004", loss_fn, **data)
 
 
 def _classifier(title: str, source: str, table: Any, size: int) -> Fit:
     """Softmax regression with the prior of rstanarm: a scale of 2.5 per standard deviation."""
     x, labels = table(return_X_y=True)
-    mean, sd, n = x.mean(axis=0), x.std(axis=0), len(x)
+    sd, n = x.std(axis=0), len(x)
 
     def loss_fn(p: Params, batch: Any) -> jax.Array:
         x, labels = batch
         logits = jnp.pad(x @ p["slopes"] + p["intercept"], ((0, 0), (1, 0)))
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
-        prior = jnp.sum((p["slopes"].T * sd) ** 2) + jnp.sum((p["intercept"] + mean @ p["slopes"]) ** 2)
+        prior = jnp.sum((p["slopes"].T * sd) ** 2) + jnp.sum(p["intercept"] ** 2)
         return prior / (2 * 2.5**2 * n) - jnp.mean(chosen)
 
-    start = _linear(x, np.zeros(labels.max()))
-    return Fit(title, source, loss_fn, **start, **_batches(size, x, labels))
+    return Fit(title, source, loss_fn, **_linear(size, x, labels, intercept=np.zeros(labels.max())))
 
 
 def _peak() -> Fit:
