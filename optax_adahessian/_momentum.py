@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adahessian._errors import as_number
+from optax_adahessian._errors import as_number, check_real_leaves
 
 _FIRST_MEMORY, _GROWTH = 3.0, 0.2
 
@@ -43,6 +43,7 @@ def adaptive_nesterov(
     b1 = as_number("b1", b1, high=1)
 
     def init_fn(params: optax.Params) -> AdaptiveNesterovState:
+        check_real_leaves("params", params)
         ema = optax.tree.zeros_like(params, dtype=accumulator_dtype)
         dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(ema))
         return AdaptiveNesterovState(count=jnp.zeros([], jnp.int32), memory=jnp.full([], _FIRST_MEMORY, dtype), ema=ema)

@@ -20,6 +20,7 @@ BlockShapeFn = Callable[[Any, Any], tuple[int, ...]]  # (path, leaf) -> one size
 # rank 3 to 5 a convolution. Layers have spatial axes, inputs and outputs, tables have tokens and features.
 _CONV = frozenset({("conv", "spatial")})
 _DENSE = frozenset({("dense", "inputs"), ("embedding", "features")})
+_AXES = {"conv": ("spatial", "inputs", "outputs"), "dense": ("inputs", "outputs"), "embedding": ("tokens", "features")}
 _INPUTS_FIRST, _OUTPUTS_FIRST = ("HWIO", "WIO", "DHWIO"), ("OIHW", "OIW", "OIDHW")
 
 
@@ -45,6 +46,8 @@ class SpatialAverage:
     fn: BlockShapeFn | None = None
 
     def __post_init__(self) -> None:
+        if any(axis not in _AXES.get(layer, ()) for layer, axis in self.averaged):
+            raise ValueError(f"`averaged` (={set(self.averaged)}) must have pairs of a layer and its axis: {_AXES}.")
         if self.averaged and self.kernel not in _INPUTS_FIRST + _OUTPUTS_FIRST:
             raise ValueError(
                 f"`kernel` (={self.kernel!r}) must be 'HWIO' (Flax, Haiku, Keras: dense kernels are (in, out)) or "

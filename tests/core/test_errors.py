@@ -118,6 +118,10 @@ FUNCTIONS = [
     (Average.rows, KERNEL),
     (partial(Average.lengths, 2), KERNEL),
     (partial(Average.lengths, kernel="HWIO"), [("n", *row) for row in [*INTEGER, ([0], ValueError)]]),
+    (
+        partial(Average, "outputs", kernel="HWIO"),
+        [("averaged", [{("conv", "output")}, {("table", "tokens")}], ValueError, "'spatial', 'inputs', 'outputs'")],
+    ),
     (Average.custom, [("fn", [None, (1, 2)], TypeError, "Callable", "lambda path, leaf")]),
 ]
 ARGUMENTS = [(function, *row[:3], row[3:]) for function, rows in FUNCTIONS for row in rows]
@@ -155,16 +159,8 @@ MISTAKES = {
     "a Python integer to draw a sign for": (signs(1), TypeError, "`tree['w']`"),
     "a truth value to draw a sign for": (signs(True), TypeError, "`tree['w']`"),
     # Scales of probes.
-    "scales of another shape": (
-        scaled(jnp.ones(3)),
-        ValueError,
-        "`probe_scale` is of shape (3,), the parameter is of shape (2,)",
-    ),
-    "scales of another structure": (
-        scaled([jnp.ones(2)]),
-        ValueError,
-        "`probe_scale` is absent, the parameter is of shape (2,)",
-    ),
+    "scales of another shape": (scaled(jnp.ones(3)), ValueError, "`probe_scale` is of shape (3,) … of shape (2,)"),
+    "scales of another structure": (scaled([jnp.ones(2)]), ValueError, "`probe_scale` is absent … of shape (2,)"),
     "complex scales": (scaled(jnp.array([1j, 1.0])), TypeError, "`probe_scale` … complex64"),
     "scales for no parameters": (scales(None), ValueError, "`params` (=None) must be given"),
     "scales from Adam": (scales(PARAMS, optax.adam(0.1)), ValueError, "holds no state of `adahessian`"),
@@ -192,6 +188,7 @@ MISTAKES = {
     "integers as diagonal": (feed(hessian_diag=INTEGERS), TypeError, "`hessian_diag['bias']` … int32"),
     "a part instead of all": (feed(ON_BIAS, hessian_diag=FEWER), ValueError, "['bias']` is absent"),
     "a tree beside a vector": (feed(FLAT, hessian_diag=PARAMS), ValueError, "the parameter is of shape (9,)"),
+    "a momentum of integers": (lambda: oah.adaptive_nesterov().init(INTEGERS), TypeError, "`params['bias']` … int32"),
     # The state.
     "a state without momentum": (continued({"b1": 0}, {"b1": 0.9}), ValueError, "`b1=0` … tx.init(params)"),
     "a state with momentum": (continued({"b1": 0.9}, {"b1": 0}), ValueError, "`b1>0` … tx.init(params)"),
