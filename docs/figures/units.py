@@ -12,11 +12,10 @@ from optax_adahessian.analysis.palette import BLUE, VERMILLION, new_figure
 from optax_adahessian.analysis.plots import draw_contours
 
 STEPS = 200
+SCHEDULE = optax.warmup_exponential_decay_schedule(0.0, 1.0, STEPS // 20, 3 * STEPS // 4, 1e-3, STEPS // 5)
 OPTIMIZERS = {
     "Adam, rate 0.1": optax.adam(0.1),
-    "AdaHessian, equilibrated": oah.adahessian(
-        optax.warmup_cosine_decay_schedule(0.0, 1.0, STEPS // 20, STEPS), b2=0.95, eps=0.0, equilibrate=True
-    ),
+    "AdaHessian, equilibrated": oah.adahessian(SCHEDULE, b2=0.95, eps=0.0, equilibrate=True),
 }
 
 
