@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 import optax_adahessian as oah
 from benchmarks.fits.models import Fit, Params
 
-GRADIENTS, SEEDS, ITERATIONS = 6_000, 3, 1_000  # of a run; of a rate; of a solver, at most
+GRADIENTS, SEEDS, ITERATIONS = 15_000, 3, 1_000  # of a run; of a rate; of a solver, at most
 OURS, WIDE, ADAM = "ours", "ours, six decades", "Adam"
 
 
