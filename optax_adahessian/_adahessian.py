@@ -172,7 +172,7 @@ def scale_by_curvature(
             h = h.astype(nu.dtype)
             d = block_mean(h if spatial_average.signed else jnp.abs(h), block)
             ok = jnp.isfinite(d)
-            d = jax.lax.select(ok, d, jnp.zeros_like(d))
+            d = jnp.where(ok, d, 0)
             own_weight = jnp.where(nu == UNKNOWN, 1, weight.astype(nu.dtype))
             return jax.lax.select(ok, second_moment(own_weight, d, nu), nu)
 
@@ -213,7 +213,7 @@ def direction(mu: jax.Array, nu: jax.Array, *, eps: Any, hessian_power: Any) -> 
     least = flat(nu.dtype)
     denominator = jnp.sqrt(jnp.maximum(nu, least)) ** hessian_power + eps
     known = nu > least * (eps <= 0)  # above `UNKNOWN`, and above `flat` if eps is 0
-    step = mu / jax.lax.select(known, denominator, jnp.full_like(denominator, jnp.inf))
+    step = mu / jnp.where(known, denominator, jnp.inf)
     # An infinite step would leave a clip as one of the clip's length, for ever.
     return jnp.where(jnp.isfinite(mu), step, jnp.nan)
 
