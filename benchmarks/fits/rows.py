@@ -53,7 +53,7 @@ ROWS: dict[str, Row] = {
 
 def training(fit: Fit, row: Row, steps: int) -> Callable[[jax.Array, jax.Array], Params]:
     """A function of a rate and a key that returns the last parameters, in natural units."""
-    to_natural = getattr(fit, row.coordinates, lambda params: params)
+    to_natural = getattr(fit, row.coordinates, lambda params: params)  # no fit has a map from natural ones
     shape = optax.warmup_exponential_decay_schedule(0.0, 1.0, steps // 20, 3 * steps // 4, 1e-3, steps // 5)
 
     def loss_fn(params: Params, batch: Any) -> jax.Array:
