@@ -5,7 +5,7 @@ which is oah.adahessian(rate, b2=0.95, eps=0.0, equilibrate=True) on all fits. E
 file for each number of gradients: Ctrl-C ends, and the same command goes on.
 
 examples:
-  python -m benchmarks.fits                          45 minutes on two cores
+  python -m benchmarks.fits                          25 minutes on two cores
   python -m benchmarks.fits --fits wine claims --gradients 6000
   python -m benchmarks.fits --gradients 60           a minute: does it work?
   python -m benchmarks.fits --from benchmarks/records/fits.jsonl --publish
