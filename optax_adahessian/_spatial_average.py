@@ -16,11 +16,11 @@ from optax_adahessian._errors import as_integer, check_real_leaves, check_type
 
 BlockShapeFn = Callable[[Any, Any], tuple[int, ...]]  # (path, leaf) -> one size per axis, -1 for a whole axis
 
-# What the presets average over: (kind of layer, axes). A leaf of rank 2 is a dense layer or an embedding table, one of
-# rank 3 to 5 a convolution. Layers have spatial axes, inputs and outputs, tables have tokens and features.
+# A leaf of rank 2 is a dense layer or an embedding table, one of rank 3 to 5 a convolution.
+_AXES = {"conv": ("spatial", "inputs", "outputs"), "dense": ("inputs", "outputs"), "embedding": ("tokens", "features")}
+# What the presets average over: (kind of layer, axes).
 _CONV = frozenset({("conv", "spatial")})
 _DENSE = frozenset({("dense", "inputs"), ("embedding", "features")})
-_AXES = {"conv": ("spatial", "inputs", "outputs"), "dense": ("inputs", "outputs"), "embedding": ("tokens", "features")}
 _INPUTS_FIRST, _OUTPUTS_FIRST = ("HWIO", "WIO", "DHWIO"), ("OIHW", "OIW", "OIDHW")
 
 

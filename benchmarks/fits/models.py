@@ -38,6 +38,7 @@ class Fit(NamedTuple):
     batch_at: Callable[[jax.Array], Any] | None = None  # a random one; None: deterministic
     residuals: Callable[[Params], Any] | None = None  # half of whose squares are the loss
     not_centred: Callable[[Params], Params] | None = None  # the same from those of features as they were measured
+    natural: Callable[[Params], Params] = lambda params: params
 
 
 def _batches(size: int, *arrays: Any) -> dict[str, Any]:

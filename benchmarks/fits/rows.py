@@ -27,7 +27,7 @@ class Row(NamedTuple):
     rates: tuple[float, ...]
     gradients: float = 1.0  # of a step; an estimate counts two
     diag_outside: bool = False  # takes `hessian_diag`; else, what it needs, from `obj_fn`
-    coordinates: str = "natural"  # or those of the fit that are named "by_hand" or "not_centred"
+    coordinates: str = "natural"  # or "by_hand" or "not_centred": the field of the fit that leads to the natural ones
 
 
 def _half_decades(low: int, high: int) -> tuple[float, ...]:
@@ -53,7 +53,7 @@ ROWS: dict[str, Row] = {
 
 def training(fit: Fit, row: Row, steps: int) -> Callable[[jax.Array, jax.Array], Params]:
     """A function of a rate and a key that returns the last parameters, in natural units."""
-    to_natural = getattr(fit, row.coordinates, lambda params: params)  # no fit has a map from natural ones
+    to_natural = getattr(fit, row.coordinates)
     shape = optax.warmup_exponential_decay_schedule(0.0, 1.0, steps // 20, 3 * steps // 4, 1e-3, steps // 5)
 
     def loss_fn(params: Params, batch: Any) -> jax.Array:
@@ -145,11 +145,7 @@ def _timed(fun: Callable[..., Any], *args: Any) -> tuple[Any, float]:
 def measure(fit: Fit, names: Sequence[str], gradients: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What is known of the fit, and the record of each row."""
     measurement = Measurement(fit)
-    records = {
-        name: measurement.row(row, gradients)
-        for name, row in ROWS.items()
-        if name in names and getattr(fit, row.coordinates, True)
-    }
+    records = {name: measurement.row(ROWS[name], gradients) for name in names if getattr(fit, ROWS[name].coordinates)}
     if fit.batch_at is None:
         records["L-BFGS"] = measurement.solver(levenberg_marquardt=False)
         records["Levenberg-Marquardt"] = measurement.solver(levenberg_marquardt=True)
