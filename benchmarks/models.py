@@ -4,8 +4,9 @@ A loss that has a twin in PyTorch takes the functions of its framework, `JAX` or
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -30,6 +31,30 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def kernel_and_bias(rng: np.random.Generator, *shape: int) -> dict[str, np.ndarray]:
     """A random kernel, and a bias for its last axis."""
     return {"kernel": normal(rng, *shape), "bias": np.zeros(shape[-1], np.float32)}
+
+
+def init_layers(rng: np.random.Generator, sizes: Sequence[int], *kernel: int, gain: float = 1.0) -> list[Any]:
+    """Kernels of this size, times the gain, and biases, from each number of channels to the next."""
+    layers = [kernel_and_bias(rng, *kernel, n, m) for n, m in itertools.pairwise(sizes)]
+    return [layer | {"kernel": np.float32(gain) * layer["kernel"]} for layer in layers]
+
+
+def apply_layers(params: Any, x: jax.Array, activation: Callable[[jax.Array], jax.Array] = jnp.tanh) -> jax.Array:
+    """Dense layers, with the activation between them."""
+    for i, layer in enumerate(params):
+        x = dense(x, layer)
+        x = activation(x) if i < len(params) - 1 else x
+    return x
+
+
+def random_rows(size: int) -> Callable[[jax.Array, Any], Any]:
+    """A function of a key and of arrays that draws so many of their rows, with replacement."""
+
+    def batch_at(key: jax.Array, arrays: Any) -> Any:
+        rows = jax.random.randint(key, (size,), 0, len(arrays[0]))
+        return tuple(jnp.asarray(array)[rows] for array in arrays)
+
+    return batch_at
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -23,17 +23,15 @@ import importlib
 import importlib.util
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 from typing import Any
 
 import jax
 
-from benchmarks import machine, pages, report
+from benchmarks import command_line, machine, report
 from benchmarks.timing import Plan
 
-ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ("mlp", "resnet20", "transformer")
 LEAVES, LAYERS = [f"leaves_{n}" for n in (25, 50, 100, 200, 400)], [f"layers_{n}" for n in (2, 5, 10, 24)]
 SIGNS = ("signs_512x200", "signs_40x2400", "signs_40x24")
@@ -60,22 +58,13 @@ def main(arguments: list[str] | None = None) -> None:
     if options.command == "collectives" and jax.config.jax_num_cpu_devices != 8:
         jax.config.update("jax_num_cpu_devices", 8)  # before anything starts the backend
     module = importlib.import_module(f"benchmarks.cost.{COMMANDS[options.command][0]}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    table = options.out / f"cost_{options.command}.md"
-    record = options.earlier or _measure(module, options, table.with_suffix(".jsonl"))
+    name = f"cost_{options.command}"
+    record = options.earlier or _measure(module, options, options.out / f"{name}.jsonl")
     run, *lines = map(json.loads, record.read_text().splitlines())
     parts = [f"{report.setting(run['machine'])}\n", *run["skipped"], module.tables(lines)]
-    table.write_text("\n".join([*parts, report.target_table(module.targets(lines))]))
-    print(table.read_text())
-    files = {record: "benchmarks/records"}
-    if options.publish:
-        pages.publish({table.stem: table.read_text()})
-    if options.command == "steps":
-        files[picture := options.out / "cost_intervals.png"] = "docs/images"
-        module.draw(lines).savefig(picture, dpi=120, metadata={"Software": None})
-    for file, folder in files.items():
-        if options.publish and file.resolve().parent != ROOT / folder:
-            shutil.copy(file, ROOT / folder)
+    table = "\n".join([*parts, report.target_table(module.targets(lines))])
+    pictures = {"cost_intervals": module.draw(lines)} if options.command == "steps" else {}
+    command_line.write(options, name, record.read_text(), {name: table}, pictures)
 
 
 def _measure(module: Any, options: argparse.Namespace, path: pathlib.Path) -> pathlib.Path:
@@ -98,17 +87,12 @@ def _measure(module: Any, options: argparse.Namespace, path: pathlib.Path) -> pa
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser("cost", __doc__)
     parser.add_argument("command", nargs="?", choices=COMMANDS, help="default: all")
     parser.add_argument("--models", nargs="+", help="models or sizes, named as in the record (default: all)")
     parser.add_argument("--rows", nargs="+", default=["*"], help="names or patterns (default: all)")
     parser.add_argument("--rounds", type=int, help=f"rounds of each row (default: {Plan().rounds})")
     parser.add_argument("--quick", action="store_true", help="the smaller models, and few short rounds")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
-    parser.add_argument("--from", dest="earlier", type=pathlib.Path, help="the record of an earlier run, to draw again")
-    parser.add_argument("--publish", action="store_true", help="writes record, tables and pictures into the project")
     return parser
 
 

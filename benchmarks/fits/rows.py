@@ -1,13 +1,12 @@
 """What is compared: every row takes as many gradients, and all its rates and seeds are one program."""
 
 import functools
-import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import optimistix
 import scipy.optimize
@@ -15,9 +14,11 @@ from jax.flatten_util import ravel_pytree
 
 import optax_adahessian as oah
 from benchmarks.fits.models import Fit, Params
+from benchmarks.report import Line
+from benchmarks.timing import timed
 
 GRADIENTS, SEEDS, ITERATIONS = 15_000, 3, 1_000  # of a run; of a rate; of a solver, at most
-OURS, WIDE, ADAM = "ours", "ours, six decades", "Adam"
+OURS, OUTSIDE, WIDE, ADAM = "ours", "ours, hessian_diag", "ours, six decades", "Adam"
 
 
 class Row(NamedTuple):
@@ -27,49 +28,46 @@ class Row(NamedTuple):
     rates: tuple[float, ...]
     gradients: float = 1.0  # of a step; an estimate counts two
     diag_outside: bool = False  # takes `hessian_diag`; else, what it needs, from `obj_fn`
-    coordinates: str = "natural"  # or "by_hand" or "not_centred": the field of the fit that leads to the natural ones
+    coordinates: str = "natural"
 
 
-def _half_decades(low: int, high: int) -> tuple[float, ...]:
-    return tuple(float(f"{10 ** (k / 2):.3g}") for k in range(low, high + 1))
-
-
+_RATES, _SIX_DECADES = (0.15, 0.5, 1.0, 2.0), tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 5))
 _ours = functools.partial(oah.adahessian, b2=0.95, eps=0.0)
 _equilibrated = functools.partial(_ours, equilibrate=True)
-_RATES, _SIX_DECADES = (0.15, 0.5, 1.0, 2.0), _half_decades(-8, 4)
 ROWS: dict[str, Row] = {
     OURS: Row(_equilibrated, _RATES, 3.0),
-    "ours, hessian_diag": Row(_ours, _RATES, 3.0, diag_outside=True),
-    "ours, by hand": Row(_equilibrated, _RATES, 3.0, coordinates="by_hand"),
-    "ours, not centred": Row(_equilibrated, _RATES, 3.0, coordinates="not_centred"),
+    OUTSIDE: Row(_ours, _RATES, 3.0, diag_outside=True),
+    "ours, not centred": Row(_equilibrated, _RATES, 3.0, coordinates="not centred"),
     WIDE: Row(_equilibrated, _SIX_DECADES, 3.0),
-    "paper's rule": Row(oah.adahessian, _half_decades(-4, 2), 3.0),
+    "paper's rule": Row(oah.adahessian, _SIX_DECADES[4:-2], 3.0),
     ADAM: Row(optax.adam, _SIX_DECADES),
     "NAdam": Row(optax.nadam, _SIX_DECADES),
-    "Adam, by hand": Row(optax.adam, _SIX_DECADES, coordinates="by_hand"),
+    "Adam, by hand": Row(optax.adam, _SIX_DECADES, coordinates="by hand"),
     "Sophia": Row(optax.contrib.sophia, _SIX_DECADES, 1.2),  # an estimate every ten steps
+}
+SOLVERS = {  # of what is deterministic, from the start, until they stop by themselves
+    "L-BFGS": optimistix.OptaxMinimiser(optax.lbfgs(), rtol=1e-9, atol=1e-9),
+    "Levenberg-Marquardt": optimistix.LevenbergMarquardt(rtol=1e-9, atol=1e-9),
 }
 
 
-def training(fit: Fit, row: Row, steps: int) -> Callable[[jax.Array, jax.Array], Params]:
-    """A function of a rate and a key that returns the last parameters, in natural units."""
-    to_natural = getattr(fit, row.coordinates)
+def training(fit: Fit, row: Row, steps: int) -> Callable[[jax.Array, Params, jax.Array], Params]:
+    """A function of a rate, a start and a key that returns the last parameters, in natural units."""
+    to_natural = fit.to_natural.get(row.coordinates, lambda params: params)
     shape = optax.warmup_exponential_decay_schedule(0.0, 1.0, steps // 20, 3 * steps // 4, 1e-3, steps // 5)
 
     def loss_fn(params: Params, batch: Any) -> jax.Array:
         return fit.loss_fn(to_natural(params), batch)
 
-    estimate = oah.value_grad_and_hessian_diag(loss_fn)
-
-    def train(rate: jax.Array, key: jax.Array) -> Params:
+    def train(rate: jax.Array, params: Params, key: jax.Array) -> Params:
         tx = optax.with_extra_args_support(row.make(lambda t: rate * shape(t)))
 
         def step(carry: Any, t: jax.Array) -> Any:
             params, state = carry
             batch_key, probe_key = jax.random.split(jax.random.fold_in(key, t))
-            batch = fit.batch_at(batch_key) if fit.batch_at else fit.everything
+            batch = fit.batch_at(batch_key, fit.everything) if fit.batch_at else fit.everything
             if row.diag_outside:
-                scale = oah.probe_scale(state, params)
+                estimate, scale = oah.value_grad_and_hessian_diag(loss_fn), oah.probe_scale(state, params)
                 _, grads, diag = estimate(probe_key, params, batch, probe_scale=scale)
                 updates, state = tx.update(grads, state, params, hessian_diag=diag)
             else:
@@ -77,76 +75,48 @@ def training(fit: Fit, row: Row, steps: int) -> Callable[[jax.Array, jax.Array],
                 updates, state = tx.update(grads, state, params, obj_fn=lambda p: loss_fn(p, batch))
             return (optax.apply_updates(params, updates), state), None
 
-        params = (fit.init_by_hand if row.coordinates == "by_hand" else fit.init)(key)
         return to_natural(jax.lax.scan(step, (params, tx.init(params)), jnp.arange(steps))[0][0])
 
     return train
 
 
-class Measurement:
-    """A fit, and the best parameters that any row has reached."""
-
-    def __init__(self, fit: Fit) -> None:
-        self._fit, self._loss = fit, jax.jit(fit.loss_fn)
-        self._keys = jax.random.split(jax.random.key(0), SEEDS)
-        self._best, self._lowest = None, math.inf
-        self.start = sum(self.loss(fit.init(key)) for key in self._keys) / SEEDS
-
-    def loss(self, params: Params) -> float | None:
-        """Of all observations; None if it is not finite."""
-        loss = float(self._loss(params, self._fit.everything))
-        if loss < self._lowest:
-            self._best, self._lowest = params, loss
-        return loss if math.isfinite(loss) else None
-
-    def row(self, row: Row, gradients: int = GRADIENTS) -> dict[str, Any]:
-        """All rates from all seeds; seconds are those of one run."""
-        rates = jnp.asarray(row.rates)
-        train = jax.vmap(jax.vmap(training(self._fit, row, round(gradients / row.gradients)), (None, 0)), (0, None))
-        ends, seconds = _timed(train, rates, self._keys)
-        runs = [[jax.tree.map(lambda p, i=i, j=j: p[i, j], ends) for j in range(SEEDS)] for i in range(len(rates))]
-        losses = [[self.loss(params) for params in of_rate] for of_rate in runs]
-        return {"rates": row.rates, "losses": losses, "gradients": gradients, "seconds": seconds / (len(rates) * SEEDS)}
-
-    def solver(self, levenberg_marquardt: bool) -> dict[str, Any]:
-        """In natural units, from the start, until it stops by itself."""
-
-        def solve(start: Params) -> Any:
-            options = {"max_steps": ITERATIONS, "throw": False}
-            if levenberg_marquardt:
-                solver = optimistix.LevenbergMarquardt(rtol=1e-9, atol=1e-9)
-                found = optimistix.least_squares(lambda p, _: self._fit.residuals(p), solver, start, **options)
-            else:
-                solver = optimistix.OptaxMinimiser(optax.lbfgs(), rtol=1e-9, atol=1e-9)
-                found = optimistix.minimise(self._fit.loss_fn, solver, start, self._fit.everything, **options)
-            return found.value, found.stats["num_steps"]
-
-        (end, steps), seconds = _timed(solve, self._fit.init(self._keys[0]))
-        return {"rates": [None], "losses": [[self.loss(end)]], "iterations": int(steps), "seconds": seconds}
-
-    def optimum(self) -> float:
-        """The lowest loss that is known: L-BFGS in float64, from the best parameters, over their typical sizes."""
-        ones = jax.tree.map(lambda p: jnp.ones_like(p, dtype=float), self._best)
-        size = jnp.abs(ravel_pytree(jax.jvp(self._fit.by_hand, (ones,), (ones,))[1])[0])
-        flat, unravel = ravel_pytree(jax.tree.map(lambda p: jnp.asarray(p, float), self._best))
-        fun = jax.jit(jax.value_and_grad(lambda x: self._fit.loss_fn(unravel(x * size), self._fit.everything)))
-        options = {"maxiter": ITERATIONS, "ftol": 0.0, "gtol": 0.0, "maxcor": 50}
-        solved = scipy.optimize.minimize(fun, flat / size, jac=True, method="L-BFGS-B", options=options)
-        return min(float(solved.fun), self._lowest)
+def _solve(fit: Fit, solver: Any, start: Params) -> tuple[Params, jax.Array]:
+    """The last parameters, as of one rate and seed, and the iterations."""
+    found = optimistix.least_squares(lambda p, _: fit.residuals(p), solver, start, max_steps=ITERATIONS, throw=False)
+    return jax.tree.map(lambda p: p[None, None], found.value), found.stats["num_steps"]
 
 
-def _timed(fun: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """The result, and seconds without compilation."""
-    compiled = jax.jit(fun).lower(*args).compile()
-    start = time.perf_counter()
-    return jax.block_until_ready(compiled(*args)), time.perf_counter() - start
+def _polished(fit: Fit, best: Params) -> float:
+    """The loss after L-BFGS in float64 from the best parameters, over their typical sizes."""
+    ones = jax.tree.map(lambda p: jnp.ones_like(p, dtype=float), best)
+    size = jnp.abs(ravel_pytree(jax.jvp(fit.to_natural["by hand"], (ones,), (ones,))[1])[0])
+    flat, unravel = ravel_pytree(jax.tree.map(lambda p: jnp.asarray(p, float), best))
+    fun = jax.jit(jax.value_and_grad(lambda x: fit.loss_fn(unravel(x * size), fit.everything)))
+    options = {"maxiter": ITERATIONS, "ftol": 0.0, "gtol": 0.0, "maxcor": 50}
+    return float(scipy.optimize.minimize(fun, flat / size, jac=True, method="L-BFGS-B", options=options).fun)
 
 
-def measure(fit: Fit, names: Sequence[str], gradients: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What is known of the fit, and the record of each row."""
-    measurement = Measurement(fit)
-    records = {name: measurement.row(ROWS[name], gradients) for name in names if getattr(fit, ROWS[name].coordinates)}
-    if fit.batch_at is None:
-        records["L-BFGS"] = measurement.solver(levenberg_marquardt=False)
-        records["Levenberg-Marquardt"] = measurement.solver(levenberg_marquardt=True)
-    return {"start": measurement.start, "optimum": measurement.optimum()}, records
+def measure(fit: Fit, gradients: int) -> list[Line]:
+    """Of each row the losses that it reached, by rate and seed, and the losses at the start and at the optimum."""
+    starts = jax.tree.map(lambda *p: jnp.stack(p), *(fit.init(np.random.default_rng(seed)) for seed in range(SEEDS)))
+    keys, ends, records = jax.random.split(jax.random.key(0), SEEDS), {}, {}
+    for name, row in ((name, row) for name, row in ROWS.items() if row.coordinates in {"natural", *fit.to_natural}):
+        train = jax.vmap(training(fit, row, round(gradients / row.gradients)), (None, 0, 0))
+        args = jnp.asarray(row.rates), starts, keys
+        ends[name], seconds = timed(jax.jit(jax.vmap(train, (0, None, None))).lower(*args).compile(), *args)
+        records[name] = {"rates": row.rates, "gradients": gradients, "seconds": seconds / (len(row.rates) * SEEDS)}
+    for name, solver in SOLVERS.items() if fit.residuals else ():
+        solve, start = functools.partial(_solve, fit, solver), jax.tree.map(lambda p: p[0], starts)
+        (ends[name], iterations), seconds = timed(jax.jit(solve).lower(start).compile(), start)
+        records[name] = {"rates": [None], "iterations": int(iterations), "seconds": seconds}
+    loss = jax.jit(jax.vmap(jax.vmap(lambda params: fit.loss_fn(params, fit.everything))))
+    losses = {name: np.asarray(loss(end)) for name, end in ends.items()}
+    for name, found in losses.items():
+        records[name]["losses"] = np.where(np.isfinite(found), found, None).tolist()
+    lowest = min(losses, key=lambda name: np.nan_to_num(losses[name], nan=np.inf).min())
+    where = np.unravel_index(np.nanargmin(losses[lowest]), losses[lowest].shape)
+    best = jax.tree.map(lambda p: p[where], ends[lowest])
+    start = np.mean(loss(jax.tree.map(lambda p: p[None], starts))).item()
+    optimum = min(losses[lowest][where].item(), _polished(fit, best))
+    known = {"parameters": optax.tree.size(best), "start": start, "optimum": optimum}
+    return [known | {"optimizer": name} | record for name, record in records.items()]

@@ -21,14 +21,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks import machine, pages
+from benchmarks import command_line, machine
 from benchmarks.train import jobs, report
 from benchmarks.train.optimizers import BASELINE
 from benchmarks.train.pool import pool
 from benchmarks.train.search import Record
 from benchmarks.train.tasks import TASKS
 
-ROOT = pathlib.Path(__file__).parents[2]
 QUICK_TASKS, QUICK_SHARE = ("relu", "cancer"), 0.1
 TIMING_BAR = "timing: {n_fmt} of {total_fmt} rows, {elapsed} passed"
 BAR = "training: {n_fmt} of {total_fmt} runs|{bar}| {elapsed} passed, {remaining} left"
@@ -48,22 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("a quick run is not for the documentation: leave out --quick.")
     tasks, share = options.tasks or (QUICK_TASKS if quick else TASKS), QUICK_SHARE if quick else 1.0
     rows = list(dict.fromkeys([BASELINE, *(options.rows or jobs.ALL_ROWS)]))
-    options.out.mkdir(parents=True, exist_ok=True)
     if not options.earlier:
         _run(path, records, list(tasks), rows, share, options)
-    _write(records, report.finished(records, jobs.plan(tasks, rows, records, share)), options, name)
+    results = report.finished(records, jobs.plan(tasks, rows, records, share))
+    tables = {f"{name}_{part}": text for part, text in report.tables(records, results).items()}
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    command_line.write(options, "train", lines, tables, {f"{name}_rates": report.rates(results)})
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser("train", __doc__)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
     parser.add_argument("--rows", nargs="+", choices=jobs.ALL_ROWS, metavar="ROW", help="default: all, and all studies")
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, two tasks, two seeds")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder (default: out)")
-    parser.add_argument("--from", dest="earlier", type=pathlib.Path, metavar="FILE", help="the lines of an earlier run")
-    parser.add_argument("--publish", action="store_true", help="also writes benchmarks/records and docs")
     return parser
 
 
@@ -99,20 +95,6 @@ def _run(path: Any, records: list[Record], tasks: list[str], rows: list[str], sh
         trained = results(jobs.train, [(job, job.known(records)) for job in longest_first])
         for record in tqdm(trained, total=sum(map(len, left.values())), bar_format=BAR):
             add(record)
-
-
-def _write(records: list[Record], results: report.Results, options: argparse.Namespace, name: str) -> None:
-    tables = {f"{name}_{part}": text for part, text in report.tables(records, results).items()}
-    for part, text in tables.items():
-        (options.out / f"{part}.md").write_text(text)
-    images = [options.out]
-    if options.publish:
-        (ROOT / "benchmarks" / "records" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-        pages.publish(tables)
-        images.append(ROOT / "docs" / "images")
-    for folder in images:
-        report.rates(results).savefig(folder / f"{name}_rates.png", dpi=120, metadata={"Software": None})
-    print(*tables.values(), f"Tables and picture: {options.out / name}_*", sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The nine tasks. A batch is a function of a key and of the data, so that a whole run is one program."""
 
 import functools
-import itertools
 import math
 import pydoc_data.topics
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import optax
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
-from benchmarks.models import kernel_and_bias, normal
+from benchmarks.models import apply_layers, init_layers, normal, random_rows
 
 
 class Task(NamedTuple):
@@ -43,23 +42,7 @@ def _table(batch_size: int, *arrays: np.ndarray, limit: int | None = None) -> di
         own = np.split(np.random.default_rng(seed).permutation(rest), [len(rest) * 3 // 4])
         return tuple(tuple(array[rows] for array in arrays) for rows in (own[0][:limit], own[1], test))
 
-    def batch_at(key: jax.Array, train: Any) -> Any:
-        rows = jax.random.randint(key, (batch_size,), 0, len(train[0]))
-        return tuple(array[rows] for array in train)
-
-    return {"parts": parts, "batch_at": batch_at}
-
-
-def _layers(rng: np.random.Generator, sizes: Sequence[int], *kernel: int) -> list[Any]:
-    """Kernels of this size and biases, from each number of channels to the next."""
-    return [kernel_and_bias(rng, *kernel, n, m) for n, m in itertools.pairwise(sizes)]
-
-
-def _dense(layers: Any, x: jax.Array, activation: Any = jnp.tanh) -> jax.Array:
-    for i, layer in enumerate(layers):
-        x = x @ layer["kernel"] + layer["bias"][None]
-        x = activation(x) if i < len(layers) - 1 else x
-    return x
+    return {"parts": parts, "batch_at": random_rows(batch_size)}
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -79,13 +62,13 @@ def _dense_net(
     """Dense layers from the first part of a batch to the second. A linear model starts at zero, others at `scales`."""
 
     def init(rng: np.random.Generator) -> Any:
-        layers = _layers(rng, sizes)
+        layers = init_layers(rng, sizes)
         for layer, scale in zip(layers, scales or [float(len(sizes) > 2)] * len(layers), strict=True):
             layer["kernel"] *= np.float32(scale)
         return layers
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
-        return _LOSSES[metric](_dense(params, batch[0], activation), batch[1])
+        return _LOSSES[metric](apply_layers(params, batch[0], activation), batch[1])
 
     return Task(title, metric, init=init, loss_fn=loss_fn, **options)
 
@@ -110,14 +93,14 @@ def _conv_net(title: str, channels: tuple[int, int], hidden: int, **options: Any
     """Two convolutions, the second with stride 2, and two dense layers, SiLU."""
 
     def init(rng: np.random.Generator) -> Any:
-        dense = _layers(rng, (16 * channels[1], hidden, 10))
-        return {"convolutions": _layers(rng, (1, *channels), 3, 3), "dense": dense}
+        dense = init_layers(rng, (16 * channels[1], hidden, 10))
+        return {"convolutions": init_layers(rng, (1, *channels), 3, 3), "dense": dense}
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
         x = batch[0].reshape(-1, 8, 8, 1)
         for layer, stride in zip(params["convolutions"], (1, 2), strict=True):
             x = jax.nn.silu(convolution(x, layer["kernel"], stride) + layer["bias"][None, None, None])
-        return _cross_entropy(_dense(params["dense"], x.reshape(len(x), -1), jax.nn.silu), batch[1])
+        return _cross_entropy(apply_layers(params["dense"], x.reshape(len(x), -1), jax.nn.silu), batch[1])
 
     return Task(title, "cross-entropy", init=init, loss_fn=loss_fn, **options)
 
@@ -129,7 +112,7 @@ def _poisson() -> Task:
         return jnp.sin(jnp.pi * x[:, 0]) * jnp.sin(2 * jnp.pi * x[:, 1])
 
     def network(params: Any, x: jax.Array) -> jax.Array:
-        return _dense(params, x)[:, 0]
+        return apply_layers(params, x)[:, 0]
 
     def second_derivative(params: Any, x: jax.Array, along: jax.Array) -> jax.Array:
         def derivative(x: jax.Array) -> jax.Array:
@@ -155,7 +138,7 @@ def _poisson() -> Task:
         return inside, jnp.where(jnp.arange(2)[None] == side // 2, jnp.float32(side % 2), boundary)
 
     parts = (), *np.random.default_rng(0).random((2, 1000, 2), np.float32)
-    init, title = functools.partial(_layers, sizes=(2, 32, 32, 1)), "Physics-informed net, Poisson"
+    init, title = functools.partial(init_layers, sizes=(2, 32, 32, 1)), "Physics-informed net, Poisson"
     metric = "relative error of the solution"
     return Task(title, metric, 2000, 9, init, loss_fn, lambda seed: parts, batch_at, relative_error)
 
@@ -192,12 +175,12 @@ def _character_model(length: int = 8, features: int = 16, width: int = 128) -> T
     alphabet, data = _help_texts(64, length, 4096)
 
     def init(rng: np.random.Generator) -> Any:
-        dense = _layers(rng, (length * features, width, alphabet))
+        dense = init_layers(rng, (length * features, width, alphabet))
         return {"embedding": normal(rng, alphabet, features), "dense": dense}
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
         x = params["embedding"][batch[:, :-1]].reshape(len(batch), -1)
-        return _cross_entropy(_dense(params["dense"], x), batch[:, -1])
+        return _cross_entropy(apply_layers(params["dense"], x), batch[:, -1])
 
     title, metric = "Character model, 8,000 steps", "cross-entropy per character"
     return Task(title, metric, 8000, 6, init, loss_fn, **data)

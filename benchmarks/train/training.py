@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 import optax_adahessian as oah
+from benchmarks import timing
 from benchmarks.train.optimizers import Row, Settings
 from benchmarks.train.tasks import Task
 
@@ -80,9 +81,8 @@ class Trainer:
         train, validation, test = self._task.parts(seed)
         params, train = jax.device_put((self._task.init(np.random.default_rng(seed)), train))
         numbers = {name: jnp.float32(value) for name, value in settings.items()}
-        start = time.perf_counter()
-        trained = self._program(params, train, jax.random.key(seed), numbers, jnp.int32(steps), jnp.int32(dense_start))
-        seconds = time.perf_counter() - start if jax.block_until_ready(trained) else 0.0
+        counts = jnp.int32(steps), jnp.int32(dense_start)
+        trained, seconds = timing.timed(self._program, params, train, jax.random.key(seed), numbers, *counts)
         parts = {"validation": validation, "test": test}
         losses = {name: float(self._measure(trained, part)) for name, part in parts.items()}
         finite = {name: float(f"{loss:.6g}") if math.isfinite(loss) else None for name, loss in losses.items()}

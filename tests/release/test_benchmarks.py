@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import optax_adahessian as oah
-from benchmarks import pages, programs, timing
+from benchmarks import command_line, pages, programs, timing
 from benchmarks.cost import __main__ as cost
 from benchmarks.train import __main__ as train
 from benchmarks.train import jobs, tasks, training
@@ -67,7 +67,7 @@ def test_an_earlier_record_is_drawn_again(run, tmp_path):
     ids=[*cost.COMMANDS, "train"],
 )
 def test_the_pages_have_the_tables_of_the_records(main, arguments, record, tmp_path):
-    main([*arguments, "--from", str(train.ROOT / f"benchmarks/records/{record}.jsonl"), "--out", str(tmp_path)])
+    main([*arguments, "--from", str(command_line.ROOT / f"benchmarks/records/{record}.jsonl"), "--out", str(tmp_path)])
     tables = {table.stem: table.read_text() for table in tmp_path.glob("*.md")}
     texts = [page.read_text() for page in pages.DOCS.rglob("*.md")]
     assert tables.keys() <= {name for text in texts for name, _ in pages.MARKED.findall(text)}
