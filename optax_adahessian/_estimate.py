@@ -141,7 +141,7 @@ def hutchinson(
     n-th estimate draws from ``fold_in(key, n)``: under `jax.vmap`, give each member of an ensemble its own key.
 
     `key` is a seed or a random key. `fun` is a function of `params` alone that returns a real scalar. `update` also
-    takes `probe_scale`. See `value_grad_and_hessian_diag` for the other arguments and the errors.
+    takes `probe_scale`, which `equilibrate` needs. See `value_grad_and_hessian_diag` for the rest and the errors.
     """
     num_probes = as_integer("num_probes", num_probes, minimum=1)
 

@@ -1,6 +1,7 @@
 """Where the curvature of a step comes from: an estimate made outside, the loss, or nowhere; and the errors about it."""
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ def feed(
     if hessian_diagonal_fn is not None:
         check_type("hessian_diagonal_fn", hessian_diagonal_fn, optax.GradientTransformation, "hutchinson(num_probes=4)")
     estimator = hutchinson() if hessian_diagonal_fn is None else optax.with_extra_args_support(hessian_diagonal_fn)
+    if equilibrate and "probe_scale" not in inspect.signature(estimator.update).parameters:
+        raise ValueError("`equilibrate=True` needs an estimator whose `update` takes `probe_scale`, like `hutchinson`.")
 
     def fold_estimate(fold: Any, state: Any, updates: Any, params: Any, extra_args: dict[str, Any]) -> Any:
         """`state` with an estimate taken in by ``fold(state, diagonal)``, if there is one on this step."""

@@ -171,6 +171,11 @@ MISTAKES = {
         ValueError,
         "pass `probe_scale=probe_scale(state, params)`",
     ),
+    "equilibration by an estimator that has no scales": (
+        lambda: oah.adahessian(equilibrate=True, hessian_diagonal_fn=optax.identity()),
+        ValueError,
+        "`update` takes `probe_scale`, like `hutchinson`",
+    ),
     # Keys and steps.
     "a seed": (estimate(key=0), TypeError, "invalid PRNG key data … Got 0"),
     "several keys": (estimate(key=jax.random.split(KEY)), ValueError, "a single key … key array of shape (2,)"),
