@@ -40,8 +40,8 @@ def write(
         (options.out / f"{table}.md").write_text(text)
     folders = [options.out]
     if options.publish:
-        (ROOT / "benchmarks" / "records" / f"{name}.jsonl").write_text(record)
         pages.publish(tables)
+        (ROOT / "benchmarks" / "records" / f"{name}.jsonl").write_text(record)
         folders.append(ROOT / "docs" / "images")
     for picture, figure in pictures.items():
         for folder in folders:

@@ -39,7 +39,7 @@ def interleaved(subjects: Mapping[str, Subject], plan: Plan, label: str = "", se
     times = {name: Times(_block_steps(subject, plan), [], []) for name, subject in subjects.items()}
     order, references = random.Random(seed), list(dict.fromkeys(subject.reference for subject in subjects.values()))
 
-    def timed(name: str) -> float:
+    def seconds_of(name: str) -> float:
         return subjects[name].seconds(times[name].steps) / times[name].steps
 
     for _ in tqdm(range(plan.rounds), desc=label, unit="round", disable=not label):
@@ -47,9 +47,9 @@ def interleaved(subjects: Mapping[str, Subject], plan: Plan, label: str = "", se
         for reference in references:
             names = [name for name, subject in subjects.items() if subject.reference == reference]
             order.shuffle(names)
-            before = timed(reference)
+            before = seconds_of(reference)
             for name in names:
-                own, after = timed(name), timed(reference)
+                own, after = seconds_of(name), seconds_of(reference)
                 times[name].seconds.append(own)
                 times[name].ratios.append(own / ((before + after) / 2))
                 before = after

@@ -25,18 +25,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fits", nargs="+", choices=FITS, default=list(FITS), help="default: all")
     parser.add_argument("--gradients", type=int, default=rows.GRADIENTS, help="of a run (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.publish and options.gradients != rows.GRADIENTS:
+        parser.error(f"The documentation has runs of {rows.GRADIENTS:,} gradients: leave out --gradients.")
     path = options.earlier or options.out / f"fits_{options.gradients}.jsonl"
-    record = path.read_text() if path.is_file() or options.earlier else json.dumps(machine.describe()) + "\n"
-    left = [name for name in options.fits if not options.earlier and f'"fit": "{name}"' not in record]
+    if not path.is_file() and not options.earlier:
+        path.write_text(json.dumps(machine.describe()) + "\n")
+    left = [name for name in options.fits if not options.earlier and f'"fit": "{name}"' not in path.read_text()]
     for name in tqdm(left, unit="fit", disable=not left):
         with jax.enable_x64(True):
-            for line in rows.measure(FITS[name](), options.gradients):
-                label = f"{FITS[name].__doc__}, {line['parameters']:,}"
-                record += json.dumps({"fit": name, "row": label} | line) + "\n"
-        path.write_text(record)
-    where, *lines = map(json.loads, record.splitlines())
+            measured = rows.measure(FITS[name](), options.gradients)
+        known = {"fit": name, "row": f"{FITS[name].__doc__}, {measured[0]['parameters']:,}"}
+        with path.open("a") as file:
+            file.write("".join(json.dumps(known | line) + "\n" for line in measured))
+    where, *lines = map(json.loads, path.read_text().splitlines())
     pictures = {"fits_rates": report.picture(lines)} if report.PICTURED in {line["fit"] for line in lines} else {}
-    command_line.write(options, "fits", record, {"fits": report.tables(where, lines)}, pictures)
+    command_line.write(options, "fits", path.read_text(), {"fits": report.tables(where, lines)}, pictures)
 
 
 if __name__ == "__main__":

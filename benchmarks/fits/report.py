@@ -33,14 +33,14 @@ def _cell(line: Line, lines: list[Line]) -> str:
     if len(found) <= 4:
         return ", ".join(map(_fraction, found)) + (f" in {line['iterations']} steps" if "iterations" in line else "")
     ours = report.find(lines, row=line["row"], optimizer=rows.OURS)
-    limit = max(GOOD, fractions(ours)[ours["rates"].index(1.0)]) if ours else GOOD
+    limit = max(GOOD, fractions(ours)[ours["rates"].index(1.0)])
     return f"{_fraction(min(found))} ({sum(value <= limit for value in found)} of {len(found)})"
 
 
 def _fraction(value: float) -> str:
-    if value > GOOD:
-        return f"{value:.1g}" if value < 1 else "fails"
-    return f"**{value:.0e}**".replace("e-0", "e-") if value > 1e-9 else "**0**"
+    if value <= GOOD:
+        return f"**{value:.1e}**".replace("e-0", "e-") if value > 1e-9 else "**0**"
+    return f"{value:.2g}" if value < 1 else "fails"
 
 
 def _count(feed: str, lines: list[Line]) -> str:

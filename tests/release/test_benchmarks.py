@@ -12,6 +12,7 @@ import pytest
 import optax_adahessian as oah
 from benchmarks import command_line, pages, programs, timing
 from benchmarks.cost import __main__ as cost
+from benchmarks.fits import __main__ as fits
 from benchmarks.train import __main__ as train
 from benchmarks.train import jobs, tasks, training
 from benchmarks.train.optimizers import BASELINE, OURS, ROWS
@@ -24,6 +25,8 @@ COMMANDS = {  # the function that a command line calls, and the arguments
     "memory": (cost.main, ["memory", "--models", "tiny", "--rows", "gradient alone", "1 probe", "ours, rows"]),
     "collectives": (cost.main, ["collectives", "--models", "net", "signs_16x8", "--rows", "plain*, no *", "signs*"]),
 }
+PUBLISHED = {f"cost_{command}": (cost.main, [command]) for command in cost.COMMANDS}
+PUBLISHED |= {"train": (train.main, []), "fits": (fits.main, [])}
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +64,9 @@ def test_an_earlier_record_is_drawn_again(run, tmp_path):
     assert (tmp_path / table.name).read_text() == table.read_text()
 
 
-@pytest.mark.parametrize(
-    ("main", "arguments", "record"),
-    [*((cost.main, [command], f"cost_{command}") for command in cost.COMMANDS), (train.main, [], "train")],
-    ids=[*cost.COMMANDS, "train"],
-)
-def test_the_pages_have_the_tables_of_the_records(main, arguments, record, tmp_path):
+@pytest.mark.parametrize("record", PUBLISHED)
+def test_the_pages_have_the_tables_of_the_records(record, tmp_path):
+    main, arguments = PUBLISHED[record]
     main([*arguments, "--from", str(command_line.ROOT / f"benchmarks/records/{record}.jsonl"), "--out", str(tmp_path)])
     tables = {table.stem: table.read_text() for table in tmp_path.glob("*.md")}
     texts = [page.read_text() for page in pages.DOCS.rglob("*.md")]
