@@ -4,7 +4,7 @@ Every run takes as many gradients, and an estimate counts two. Ours is, on all f
 eps=0.0, equilibrate=True). Each finished fit is kept in --out: Ctrl-C ends, and the same command goes on.
 
 examples:
-  python -m benchmarks.fits                          25 minutes on two cores
+  python -m benchmarks.fits                          20 minutes on two cores
   python -m benchmarks.fits --fits wine claims --gradients 6000
   python -m benchmarks.fits --from benchmarks/records/fits.jsonl --publish
 """
