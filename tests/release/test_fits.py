@@ -47,7 +47,8 @@ def test_regressions_in_other_coordinates_are_the_same_model():
 
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "squares"), [("enzyme", 1195.4488144), ("exponentials", 5.4648946975e-5)])
-def test_levenberg_marquardt_finds_the_published_sum_of_squares(name, squares):
+def test_levenberg_marquardt_finds_the_published_sum_of_squares(name, squares, monkeypatch):
+    monkeypatch.setattr(rows, "ROWS", {rows.OURS: rows.ROWS[rows.OURS]})
     lines = {line["optimizer"]: line for line in rows.measure(FITS[name](), gradients=60)}
     assert 2 * lines["Levenberg-Marquardt"]["losses"][0][0] == pytest.approx(squares, rel=1e-6)
     assert 2 * lines[rows.OURS]["optimum"] == pytest.approx(squares, rel=1e-6)
