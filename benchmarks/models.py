@@ -33,10 +33,11 @@ def kernel_and_bias(rng: np.random.Generator, *shape: int) -> dict[str, np.ndarr
     return {"kernel": normal(rng, *shape), "bias": np.zeros(shape[-1], np.float32)}
 
 
-def init_layers(rng: np.random.Generator, sizes: Sequence[int], *kernel: int, gain: float = 1.0) -> list[Any]:
-    """Kernels of this size, times the gain, and biases, from each number of channels to the next."""
+def init_layers(rng: np.random.Generator, sizes: Sequence[int], *kernel: int, gain: Any = 1.0) -> list[Any]:
+    """Kernels of this size, times one gain or one for each, and biases, from each number of channels to the next."""
+    gains = np.broadcast_to(np.float32(gain), len(sizes) - 1)
     layers = [kernel_and_bias(rng, *kernel, n, m) for n, m in itertools.pairwise(sizes)]
-    return [layer | {"kernel": np.float32(gain) * layer["kernel"]} for layer in layers]
+    return [layer | {"kernel": gain * layer["kernel"]} for gain, layer in zip(gains, layers, strict=True)]
 
 
 def apply_layers(params: Any, x: jax.Array, activation: Callable[[jax.Array], jax.Array] = jnp.tanh) -> jax.Array:

@@ -13,8 +13,8 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 import optax_adahessian as oah
+from benchmarks import programs, timing
 from benchmarks.fits.models import Fit, Params
-from benchmarks.timing import timed
 
 GRADIENTS, SEEDS, STARTS, ITERATIONS = 15_000, 3, 100, 1_000  # of a run; of a rate; for their mean; of L-BFGS
 OURS, OUTSIDE, WIDE, ADAM = "ours", "ours, hessian_diag", "ours, six decades", "Adam"
@@ -102,11 +102,11 @@ def measure(fit: Fit, gradients: int) -> list[dict[str, Any]]:
     for name, row in ((name, row) for name, row in ROWS.items() if row.coordinates in {"natural", *fit.to_natural}):
         train = jax.vmap(training(fit, row, round(gradients / row.gradients)), (None, 0, 0))
         args = jnp.asarray(row.rates), jax.tree.map(lambda p: p[:SEEDS], starts), keys
-        ends[name], seconds = timed(jax.jit(jax.vmap(train, (0, None, None))).lower(*args).compile(), *args)
+        ends[name], seconds = timing.timed(programs.compile_program(jax.vmap(train, (0, None, None)), *args).run, *args)
         records[name] = {"rates": row.rates, "gradients": gradients, "seconds": seconds / (len(row.rates) * SEEDS)}
     for name, solver in SOLVERS.items() if fit.residuals else ():
-        solve, start = functools.partial(_solve, fit, solver), jax.tree.map(lambda p: p[0], starts)
-        (ends[name], iterations), seconds = timed(jax.jit(solve).lower(start).compile(), start)
+        solve, first = functools.partial(_solve, fit, solver), jax.tree.map(lambda p: p[0], starts)
+        (ends[name], iterations), seconds = timing.timed(programs.compile_program(solve, first).run, first)
         records[name] = {"rates": [None], "iterations": int(iterations), "seconds": seconds}
     loss = jax.jit(jax.vmap(jax.vmap(lambda params: fit.loss_fn(params, fit.everything))))
     losses = {name: np.nan_to_num(loss(end), nan=np.inf, posinf=np.inf, neginf=np.inf) for name, end in ends.items()}

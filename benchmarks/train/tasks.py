@@ -62,10 +62,7 @@ def _dense_net(
     """Dense layers from the first part of a batch to the second. A linear model starts at zero, others at `scales`."""
 
     def init(rng: np.random.Generator) -> Any:
-        layers = init_layers(rng, sizes)
-        for layer, scale in zip(layers, scales or [float(len(sizes) > 2)] * len(layers), strict=True):
-            layer["kernel"] *= np.float32(scale)
-        return layers
+        return init_layers(rng, sizes, gain=scales or float(len(sizes) > 2))
 
     def loss_fn(params: Any, batch: Any) -> jax.Array:
         return _LOSSES[metric](apply_layers(params, batch[0], activation), batch[1])

@@ -61,6 +61,7 @@ def test_a_finished_fit_is_not_run_again(tmp_path):
     record = (tmp_path / "fits_60.jsonl").read_text()
     lines = [json.loads(line) for line in record.splitlines()[1:]]
     assert {line["optimizer"] for line in lines} >= {rows.OURS, rows.ADAM, "L-BFGS", "Levenberg-Marquardt"}
+    assert all(line["optimum"] == pytest.approx(1195.4488144 / 2, rel=1e-6) for line in lines)
     assert {line["gradients"] for line in lines if "gradients" in line} == {60}
     fits.main(arguments)
     assert (tmp_path / "fits_60.jsonl").read_text() == record
